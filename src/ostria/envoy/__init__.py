@@ -1,0 +1,1 @@
+"""Envoy resources from mesh facts: pure, encoded once, each with its version and its origins."""

@@ -1,0 +1,50 @@
+"""What leaves this room: encoded Envoy resources with their version and their origins.
+
+A fragment is compared and sent as bytes; nothing downstream decodes it. Its version is a hash of its content, so
+that the same mesh gives the same versions in every process and after every restart.
+"""
+
+from __future__ import annotations
+
+import enum
+from hashlib import blake2b
+from typing import NamedTuple
+
+from ostria.base import ObjectKey
+
+_PREFIX = "type.googleapis.com/"
+
+
+class ResourceType(enum.StrEnum):
+    """The xDS resource types we serve, by type URL."""
+
+    CLUSTER = f"{_PREFIX}envoy.config.cluster.v3.Cluster"
+    ENDPOINTS = f"{_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
+    LISTENER = f"{_PREFIX}envoy.config.listener.v3.Listener"
+    ROUTES = f"{_PREFIX}envoy.config.route.v3.RouteConfiguration"
+    VIRTUAL_HOST = f"{_PREFIX}envoy.config.route.v3.VirtualHost"
+    SECRET = f"{_PREFIX}envoy.extensions.transport_sockets.tls.v3.Secret"
+
+
+class Fragment(NamedTuple):
+    """One encoded resource: the deterministic serialisation of the message that its type names.
+
+    `origins` are the objects whose content shaped it: the suspects when Envoy refuses it.
+    `references` are the resources it names, which the same client must be able to get.
+    """
+
+    name: str
+    body: bytes
+    version: str
+    origins: frozenset[ObjectKey] = frozenset()
+    references: frozenset[tuple[ResourceType, str]] = frozenset()
+
+
+def fragment(
+    name: str,
+    body: bytes,
+    origins: frozenset[ObjectKey] = frozenset(),
+    references: frozenset[tuple[ResourceType, str]] = frozenset(),
+) -> Fragment:
+    """A fragment whose version is the hash of its body (16 hex digits)."""
+    return Fragment(name, body, blake2b(body, digest_size=8).hexdigest(), origins, references)

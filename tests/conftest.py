@@ -1,0 +1,31 @@
+"""What every test may use: the goldens' update flag."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="write the goldens anew instead of comparing")
+
+
+class Golden:
+    """Compare text with the file beside the test; `--update-goldens` writes it instead."""
+
+    def __init__(self, *, update: bool) -> None:
+        self._update = update
+
+    def check(self, path: pathlib.Path, text: str) -> None:
+        if self._update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            return
+        assert path.exists(), f"{path} is missing: run pytest --update-goldens and read what it wrote"
+        assert text == path.read_text(), f"{path} differs: run pytest --update-goldens and read the diff"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(update=request.config.getoption("--update-goldens"))
