@@ -1,0 +1,121 @@
+"""The one table of kinds: what each is called, where it is served, which type it has.
+
+A kind is one thing in all its API versions; `ObjectKey.kind` is its `name` here. Everything that enumerates kinds
+(sources, CRDs, command lines, documentation) enumerates this table, and none keeps a list of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ostria.resources import kubernetes
+from ostria.resources.destination_rule import DestinationRule
+from ostria.resources.gateway import Gateway
+from ostria.resources.peer_authentication import PeerAuthentication
+from ostria.resources.service_entry import ServiceEntry
+from ostria.resources.shapes import Object
+from ostria.resources.virtual_service import VirtualService
+
+
+class Column(NamedTuple):
+    """One column that `kubectl get` prints."""
+
+    name: str
+    path: str
+    type: str = "string"
+    description: str = ""
+
+
+class Kind(NamedTuple):
+    """One kind. `versions` lists all that are served, the preferred one first; `storage` is the stored one.
+
+    `ours` says that the mesh defines the kind: its CRD is generated here, unknown fields are mistakes, and its
+    objects can be set aside when Envoy refuses what they lead to. For all others the mesh is a reader.
+    """
+
+    name: str
+    group: str
+    versions: tuple[str, ...]
+    storage: str
+    plural: str
+    singular: str
+    shape: type[Object]
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    namespaced: bool = True
+    ours: bool = False
+    columns: tuple[Column, ...] = ()
+    validate: Callable[[Any], Iterable[Any]] | None = None
+
+    @property
+    def api_version(self) -> str:
+        """The preferred version, as `apiVersion` has it."""
+        return f"{self.group}/{self.versions[0]}" if self.group else self.versions[0]
+
+
+AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since the object was made")
+ISTIO = ("istio-io", "networking-istio-io")
+NETWORKING = "networking.istio.io"
+
+_TABLE = (
+    Kind(
+        "VirtualService", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "virtualservices", "virtualservice",
+        VirtualService, ("vs",), ISTIO, ours=True,
+        columns=(
+            Column("Gateways", ".spec.gateways", description="The gateways whose traffic is routed"),
+            Column("Hosts", ".spec.hosts", description="The hosts that requests name"),
+            AGE,
+        ),
+    ),
+    Kind(
+        "DestinationRule", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "destinationrules", "destinationrule",
+        DestinationRule, ("dr",), ISTIO, ours=True,
+        columns=(Column("Host", ".spec.host", description="The service that is called"), AGE),
+    ),
+    Kind(
+        "Gateway", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "gateways", "gateway",
+        Gateway, ("gw",), ISTIO, ours=True,
+    ),
+    Kind(
+        "ServiceEntry", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "serviceentries", "serviceentry",
+        ServiceEntry, ("se",), ISTIO, ours=True,
+        columns=(
+            Column("Hosts", ".spec.hosts", description="The hosts of the service"),
+            Column("Location", ".spec.location", description="Outside the mesh (MESH_EXTERNAL) or in it"),
+            Column("Resolution", ".spec.resolution", description="How the endpoints are found"),
+            AGE,
+        ),
+    ),
+    Kind(
+        "PeerAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "peerauthentications", "peerauthentication",
+        PeerAuthentication, ("pa",), ("istio-io", "security-istio-io"), ours=True,
+        columns=(Column("Mode", ".spec.mtls.mode", description="The mutual TLS mode"), AGE),
+    ),
+    Kind("Namespace", "", ("v1",), "v1", "namespaces", "namespace", kubernetes.Namespace, ("ns",), namespaced=False),
+    Kind("Node", "", ("v1",), "v1", "nodes", "node", kubernetes.Node, ("no",), namespaced=False),
+    Kind("Service", "", ("v1",), "v1", "services", "service", kubernetes.Service, ("svc",), ("all",)),
+    Kind("Pod", "", ("v1",), "v1", "pods", "pod", kubernetes.Pod, ("po",), ("all",)),
+    Kind("ConfigMap", "", ("v1",), "v1", "configmaps", "configmap", kubernetes.ConfigMap, ("cm",)),
+    Kind("Secret", "", ("v1",), "v1", "secrets", "secret", kubernetes.Secret),
+    Kind("ServiceAccount", "", ("v1",), "v1", "serviceaccounts", "serviceaccount", kubernetes.ServiceAccount, ("sa",)),
+    Kind(
+        "EndpointSlice", "discovery.k8s.io", ("v1",), "v1", "endpointslices", "endpointslice",
+        kubernetes.EndpointSlice,
+    ),
+)  # fmt: skip
+
+KINDS = {kind.name: kind for kind in _TABLE}
+_BY_API = {(kind.group, version, kind.name.rpartition("/")[2]): kind for kind in _TABLE for version in kind.versions}
+_BY_SHAPE = {kind.shape: kind for kind in _TABLE}
+
+
+def kind_of(api_version: str, kind: str) -> Kind | None:
+    """The kind that a document's `apiVersion` and `kind` name, if the mesh reads it and serves that version."""
+    group, _, version = api_version.rpartition("/")
+    return _BY_API.get((group, version, kind))
+
+
+def kind_of_shape(shape: type[Object]) -> Kind:
+    """The kind that has this type."""
+    return _BY_SHAPE[shape]

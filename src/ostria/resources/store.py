@@ -1,0 +1,180 @@
+"""The only way into the model: batches of changes in, one atomic epoch each.
+
+What the mesh reads, `objects`, are not simply the latest objects but those that may take effect:
+
+* an object that cannot be understood (it comes as problems without an object) leaves its last good version standing;
+* an object whose content Envoy has refused is set aside, and its last good version, if this process has seen one,
+  stands in for it. The verdict holds for that content and that Envoy version only.
+
+Either way `problems` tells, and no other object is touched. The Store never learns where objects come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+from ostria.base import Level, ObjectKey, Origin, Problem
+from ostria.engine import Engine, Epoch, Index, Input
+from ostria.engine.core import Write
+from ostria.resources.kinds import KINDS, kind_of_shape
+from ostria.resources.refusals import Refusal, content_hash, verdict, without_verdict
+from ostria.resources.shapes import Object
+
+O = TypeVar("O", bound=Object)  # noqa: E741 - the kind's own type.
+
+objects: Input[ObjectKey, Object] = Input("resources.objects")
+"""The objects in effect. Pods and Services as they are; the mesh's own kinds after the rules above."""
+
+origins: Input[ObjectKey, Origin] = Input("resources.origins")
+"""Where the latest version was written; apart from the objects, so that a moved line wakes nobody."""
+
+problems: Input[ObjectKey, tuple[Problem, ...]] = Input("resources.problems")
+"""What is wrong with the latest version, whether or not it is in effect."""
+
+refusals: Input[ObjectKey, Refusal] = Input("resources.refusals")
+"""The verdicts in force, for whoever writes them onto the objects."""
+
+by_kind: Index[ObjectKey, Object, str] = Index("resources.by_kind", objects, lambda key, _: (key.kind,))
+"""The keys of all objects of a kind, in all clusters and namespaces."""
+
+by_namespace: Index[ObjectKey, Object, tuple[str, str]] = Index(
+    "resources.by_namespace", objects, lambda key, _: ((key.kind, key.namespace),)
+)
+"""The keys of all objects of a (kind, namespace), in all clusters."""
+
+with_problems: Index[ObjectKey, tuple[Problem, ...], Level] = Index(
+    "resources.with_problems", problems, lambda _, found: {problem.level for problem in found}
+)
+"""The keys of the objects that have a problem of a level."""
+
+
+def find(db: Engine, shape: type[O], namespace: str, name: str, cluster: str = "") -> O | None:
+    """The object in effect, by its type: `find(db, Service, "default", "reviews")`; a recorded read."""
+    found = objects(db, ObjectKey(cluster, kind_of_shape(shape).name, namespace, name))
+    assert found is None or isinstance(found, shape)
+    return found
+
+
+class Change(NamedTuple):
+    """What a source has seen of one object.
+
+    With an object: it is so now. Without one: it is gone, unless `problems` holds an error; then it is there but
+    cannot be understood.
+    """
+
+    key: ObjectKey
+    object: Object | None
+    problems: tuple[Problem, ...] = ()
+    origin: Origin | None = None
+
+
+class _Held(NamedTuple):
+    """What is remembered of an object of the mesh's own kinds.
+
+    `latest` is the latest version that could be understood, `previous` the last other one that was in effect.
+    """
+
+    latest: Object
+    previous: Object | None
+    problems: tuple[Problem, ...]
+    refusal: Refusal | None
+
+
+class Store:
+    """Owns the engine's write into the resources, by the rules above.
+
+    `envoy_version` is the version whose verdicts count. One Store a mesh; use it from the engine's thread.
+    """
+
+    def __init__(self, db: Engine, *, envoy_version: str = "") -> None:
+        self._db = db
+        self._envoy = envoy_version
+        self._held: dict[ObjectKey, _Held] = {}
+        # Contents whose written verdict has been lifted here, and is ignored until it is erased there.
+        self._lifted: dict[ObjectKey, str] = {}
+
+    def apply(self, batch: Iterable[Change]) -> Epoch:
+        """Take all changes at once; of several for one key the last counts."""
+        changes = {change.key: change for change in batch}
+        with self._db.write() as write:
+            for change in changes.values():
+                self._take(write, change)
+        return write.epoch
+
+    def withdraw(self, key: ObjectKey, message: str, envoy_version: str = "") -> Epoch:
+        """Set the object's present content aside: Envoy has refused what it leads to, in these words.
+
+        Without an object of the mesh's own under `key`, nothing happens.
+        """
+        with self._db.write() as write:
+            held = self._held.get(key)
+            if held is not None:
+                self._lifted.pop(key, None)
+                refusal = Refusal(content_hash(held.latest), envoy_version or self._envoy, message)
+                self._show(write, key, held._replace(refusal=refusal))
+        return write.epoch
+
+    def restore(self, key: ObjectKey) -> Epoch:
+        """Let the object's present content take effect again; a verdict still written on it counts no more."""
+        with self._db.write() as write:
+            held = self._held.get(key)
+            if held is not None and held.refusal is not None:
+                self._lifted[key] = held.refusal.content
+                self._show(write, key, held._replace(refusal=None))
+        return write.epoch
+
+    def _take(self, write: Write, change: Change) -> None:
+        key, obj = change.key, change.object
+        write.set(origins, key, change.origin)
+        if obj is None and any(problem.level is Level.ERROR for problem in change.problems):
+            # It is there and cannot be understood: what was in effect stays.
+            write.set(problems, key, change.problems)
+        elif obj is None or not KINDS[key.kind].ours:
+            self._held.pop(key, None)
+            self._lifted.pop(key, None)
+            write.set(objects, key, obj)
+            write.set(problems, key, change.problems or None)
+            write.set(refusals, key, None)
+        else:
+            self._show(write, key, self._hold(key, obj, change.problems))
+
+    def _hold(self, key: ObjectKey, obj: Object, found: tuple[Problem, ...]) -> _Held:
+        latest = without_verdict(obj)
+        held = self._held.get(key)
+        if held is not None and held.latest == latest:
+            known, previous = held.refusal, held.previous
+        else:
+            known = None if held is None else held.refusal
+            # A content that was set aside has never been good.
+            previous = None if held is None else held.previous if known else held.latest
+        if known is None:
+            known = verdict(obj)
+        if known is not None:
+            content = content_hash(latest)
+            lifted = self._lifted.get(key) == content
+            if known.content != content or known.envoy != self._envoy or lifted:
+                known = None
+        return _Held(latest, previous, found, known)
+
+    def _show(self, write: Write, key: ObjectKey, held: _Held) -> None:
+        self._held[key] = held
+        found = held.problems
+        if held.refusal is not None:
+            found = (*found, _refused(key, held, self._db.fact(origins, key)))
+        write.set(objects, key, held.previous if held.refusal else held.latest)
+        write.set(problems, key, found or None)
+        write.set(refusals, key, held.refusal)
+
+
+def _refused(key: ObjectKey, held: _Held, origin: Origin | None) -> Problem:
+    assert held.refusal is not None
+    stands = "its last good version is served" if held.previous is not None else "it has no effect"
+    return Problem(
+        "envoy-refused",
+        Level.ERROR,
+        f"Envoy {held.refusal.envoy} refuses what this leads to ({stands}): {held.refusal.message}",
+        key,
+        origin=origin,
+        hint="change the object; the verdict holds for this content and this version of Envoy only",
+    )
