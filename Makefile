@@ -1,0 +1,50 @@
+# What a person types. Each target stands on its own on a fresh machine; `make help` lists them.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+
+# The whole test run is bounded; a single test is bounded by pytest's own timeout (pyproject.toml).
+MINUTES := 40
+BOUND := $(if $(shell command -v timeout),timeout --foreground --signal=INT --kill-after=30 $(MINUTES)m,)
+PYTEST := $(BOUND) $(BIN)/pytest
+# A worker for each core; tests that share a costly fixture stay together.
+PARALLEL := -n auto --dist worksteal
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: ## make .venv with everything the project needs (only what changed is installed)
+	@scripts/venv dev
+
+.PHONY: test
+test: lint types ## everything that must hold before a change lands
+	$(PYTEST) $(PARALLEL)
+
+.PHONY: lint
+lint: venv ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.PHONY: types
+types: venv ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: unit
+unit: venv ## the tests that start no Envoy
+	$(PYTEST) $(PARALLEL) -m "not envoy"
+
+.PHONY: live
+live: venv ## the tests against a real Envoy
+	$(PYTEST) $(PARALLEL) -m envoy
+
+.PHONY: lock
+lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
+	scripts/lock
+
+.PHONY: clean
+clean: ## remove everything that was made here, .venv included
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
