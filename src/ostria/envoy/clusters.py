@@ -1,0 +1,288 @@
+"""Where requests can be sent: one cluster a service port and subset, one a port of the workload itself, and the few
+that every proxy has.
+
+A shape (how endpoints are found, which HTTP is spoken) is a prototype; a cluster is its copy with the names, the TLS
+and the DestinationRule's wishes patched in. Nothing here chooses which clusters a proxy gets.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any as Untyped
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+
+from ostria.base import ObjectKey
+from ostria.envoy.addresses import inbound_bind
+from ostria.envoy.endpoints import MESH_TLS, load_assignment
+from ostria.envoy.origins import config_path
+from ostria.envoy.tls import host_client, mesh_alpn, mesh_client, plaintext
+from ostria.envoy.traffic_policy import (
+    CONNECT_TIMEOUT,
+    UNLIMITED,
+    apply_balancing,
+    apply_connection_pool,
+    apply_outliers,
+    http_options,
+    set_http_options,
+    speaks_http2,
+)
+from ostria.envoy.wire import Value, duration, encode, metadata
+from ostria.mesh.model import (
+    ClusterRef,
+    ConnectionPool,
+    Endpoint,
+    InboundPort,
+    LoadBalancing,
+    Protocol,
+    Resolution,
+    Service,
+    ServicePort,
+    Subset,
+    TlsMode,
+    TrafficPolicy,
+)
+
+PASSTHROUGH = "PassthroughCluster"
+BLACK_HOLE = "BlackHoleCluster"
+INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+
+_DNS_REFRESH_RATE = 60_000
+_DNS_JITTER = 100
+_NEVER = 315_576_000_000_000  # The longest span that Envoy takes; original destinations then stay for good.
+
+_DEFAULT_POOL = ConnectionPool()
+
+
+def outbound_cluster(
+    service: Service,
+    port: ServicePort,
+    subset: Subset | None,
+    policy: TrafficPolicy,
+    accounts: tuple[str, ...],
+    *,
+    endpoints: tuple[Endpoint, ...] = (),
+    origin: ObjectKey | None = None,
+) -> bytes:
+    """The cluster `outbound|port|subset|host`.
+
+    `accounts` are the SPIFFE ids that its endpoints may have; none means any id under the mesh's roots. `endpoints`
+    matter only where the cluster itself must hold them (Resolution.DNS) or where nothing else tells whether they take
+    mutual TLS (Resolution.ORIGINAL). `origin` is the DestinationRule that shaped it.
+    """
+    discovery = _DISCOVERY[service.resolution]
+    if policy.balancing is LoadBalancing.PASSTHROUGH:
+        discovery = _Discovery.ORIGINAL
+    name = ClusterRef(service.host, port.number, subset.name if subset else "").name
+    cluster = _copy(discovery, port.protocol, policy.pool)
+    cluster.name = name
+    cluster.alt_stat_name = f"{name};"
+    if discovery is _Discovery.EDS:
+        cluster.eds_cluster_config.service_name = name
+    elif discovery is not _Discovery.ORIGINAL:
+        cluster.load_assignment.MergeFromString(load_assignment(name, endpoints))
+    if policy is not _DEFAULT_POLICY:
+        if discovery is not _Discovery.ORIGINAL:
+            apply_balancing(cluster, policy)
+        if policy.outliers is not None:
+            apply_outliers(cluster, policy.outliers)
+    _secure(cluster, service, port, subset, policy, accounts, endpoints, discovery)
+    facts: dict[str, Value] = {
+        "services": ({"host": service.host, "name": service.name, "namespace": service.namespace},),
+        "default_original_port": float(port.number),
+    }
+    if subset is not None:
+        facts["subset"] = subset.name
+    if service.external:
+        facts["external"] = True
+    if origin is not None:
+        facts["config"] = config_path(origin)
+    cluster.metadata.MergeFromString(metadata({"istio": facts}))
+    return encode(cluster)
+
+
+def inbound_cluster(port: InboundPort, pool: ConnectionPool = _DEFAULT_POOL, *, mark: int | None = None) -> bytes:
+    """The cluster `inbound|port||`: the workload itself, at the address that its client had connected to.
+
+    `pool` is what a DestinationRule for the port's service says; only its limits and the HTTP version matter here.
+    `mark` is the mark of the proxy's own packets, if capture goes by one.
+    """
+    cluster = _copy(_Discovery.ORIGINAL, port.protocol, pool._replace(h2_upgrade=None))
+    cluster.name = inbound_name(port.port)
+    cluster.alt_stat_name = f"{cluster.name};"
+    cluster.cleanup_interval.CopyFrom(duration(_NEVER))
+    cluster.upstream_bind_config.CopyFrom(inbound_bind(mark))
+    services = tuple(
+        {"host": host, "name": host.partition(".")[0], "namespace": namespace} for host, namespace, _ in port.services
+    )
+    if services:
+        cluster.metadata.MergeFromString(metadata({"istio": {"services": services}}))
+    return encode(cluster)
+
+
+def inbound_name(port: int) -> str:
+    """The name of the cluster that is the workload's own port."""
+    return f"inbound|{port}||"
+
+
+def inbound_passthrough(mark: int | None = None) -> bytes:
+    """InboundPassthroughCluster: the workload's ports that no service names, in both families."""
+    cluster = Cluster()
+    cluster.CopyFrom(_PASSTHROUGH)
+    cluster.name = INBOUND_PASSTHROUGH
+    cluster.alt_stat_name = f"{INBOUND_PASSTHROUGH};"
+    cluster.upstream_bind_config.CopyFrom(inbound_bind(mark))
+    return encode(cluster)
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------------
+
+
+def server_name(service: Service, port: ServicePort, subset: Subset | None) -> str:
+    """The name that a mesh client asks for in TLS: `outbound_.80_.v1_.reviews.default.svc.cluster.local`."""
+    return f"outbound_.{port.number}_.{subset.name if subset else ''}_.{service.host}"
+
+
+def _secure(
+    cluster: Untyped,
+    service: Service,
+    port: ServicePort,
+    subset: Subset | None,
+    policy: TrafficPolicy,
+    accounts: tuple[str, ...],
+    endpoints: tuple[Endpoint, ...],
+    discovery: _Discovery,
+) -> None:
+    tls = policy.tls
+    http2 = speaks_http2(port.protocol, policy.pool)
+    if tls.mode is TlsMode.DISABLE or (tls.mode is TlsMode.AUTO and service.external):
+        return
+    if tls.mode in (TlsMode.SIMPLE, TlsMode.MUTUAL):
+        cluster.transport_socket.CopyFrom(
+            host_client(tls, service.accounts, mutual=tls.mode is TlsMode.MUTUAL, http2=http2)
+        )
+        _verify_by_authority(cluster, port, policy, verify=not (tls.subject_alt_names or service.accounts))
+        return
+    alpn = mesh_alpn(port.protocol, http2=http2, caller_decides=policy.pool.use_client_protocol)
+    names = tls.subject_alt_names or accounts
+    mutual = mesh_client(tls.sni or server_name(service, port, subset), alpn, names)
+    if tls.mode is TlsMode.ISTIO_MUTUAL:
+        cluster.transport_socket.CopyFrom(mutual)
+    elif discovery is _Discovery.ORIGINAL:
+        # An address taken from the connection has no metadata to match, so all endpoints have to agree (as in Istio).
+        if endpoints and all(endpoint.mesh_tls for endpoint in endpoints):
+            cluster.transport_socket.CopyFrom(mutual)
+    else:
+        cluster.transport_socket_matches.extend(_MUTUAL_OR_PLAINTEXT)
+        cluster.transport_socket_matches[0].transport_socket.CopyFrom(mutual)
+
+
+def _verify_by_authority(cluster: Untyped, port: ServicePort, policy: TrafficPolicy, *, verify: bool) -> None:
+    """Where no server name is given, the request's authority is asked for and, failing names, verified (as Istio)."""
+    options = http_options(port.protocol, policy.pool)
+    if options is None or policy.tls.sni:
+        return
+    options.upstream_http_protocol_options.auto_sni = True
+    if verify and not policy.tls.insecure_skip_verify:
+        options.upstream_http_protocol_options.auto_san_validation = True
+    set_http_options(cluster, options)
+
+
+_MUTUAL_OR_PLAINTEXT = (
+    Cluster.TransportSocketMatch(name="tlsMode-istio", match=MESH_TLS),
+    Cluster.TransportSocketMatch(name="tlsMode-disabled", match={}, transport_socket=plaintext()),
+)
+
+
+# --- shapes -------------------------------------------------------------------------------------------------------
+
+
+class _Discovery(enum.Enum):
+    EDS = enum.auto()
+    STRICT_DNS = enum.auto()
+    LOGICAL_DNS = enum.auto()
+    ORIGINAL = enum.auto()
+
+
+_DISCOVERY = {
+    Resolution.ENDPOINTS: _Discovery.EDS,
+    Resolution.DNS: _Discovery.STRICT_DNS,
+    Resolution.DNS_ROUND_ROBIN: _Discovery.LOGICAL_DNS,
+    Resolution.ORIGINAL: _Discovery.ORIGINAL,
+}
+
+_DEFAULT_POLICY = TrafficPolicy()
+
+
+def _copy(discovery: _Discovery, protocol: Protocol, pool: ConnectionPool) -> Untyped:
+    cluster = Cluster()
+    cluster.CopyFrom(_SHAPES[discovery, protocol])
+    if pool != _DEFAULT_POOL:
+        apply_connection_pool(cluster, protocol, pool)
+        options = http_options(protocol, pool)
+        if options is not None:
+            set_http_options(cluster, options)
+    return cluster
+
+
+def _plain(name: str) -> Untyped:
+    cluster = Cluster(name=name)
+    cluster.connect_timeout.CopyFrom(duration(CONNECT_TIMEOUT))
+    limits = cluster.circuit_breakers.thresholds.add()
+    for limit in (limits.max_connections, limits.max_pending_requests, limits.max_requests, limits.max_retries):
+        limit.value = UNLIMITED
+    limits.track_remaining = True
+    return cluster
+
+
+def _shape(discovery: _Discovery, protocol: Protocol) -> Untyped:
+    cluster = _plain("")
+    if discovery is _Discovery.ORIGINAL:
+        cluster.type = Cluster.ORIGINAL_DST
+        cluster.lb_policy = Cluster.CLUSTER_PROVIDED
+    else:
+        cluster.lb_policy = Cluster.LEAST_REQUEST
+        # Draining endpoints count as unhealthy. They get requests again only when less than 1 % is healthy, which
+        # means none: an answer from one that is about to stop is better than no answer.
+        cluster.common_lb_config.healthy_panic_threshold.value = 1
+    if discovery is _Discovery.EDS:
+        cluster.type = Cluster.EDS
+        source = cluster.eds_cluster_config.eds_config
+        source.ads.SetInParent()
+        source.initial_fetch_timeout.SetInParent()
+        source.resource_api_version = 2  # V3
+    elif discovery in (_Discovery.STRICT_DNS, _Discovery.LOGICAL_DNS):
+        cluster.type = Cluster.STRICT_DNS if discovery is _Discovery.STRICT_DNS else Cluster.LOGICAL_DNS
+        cluster.dns_lookup_family = Cluster.ALL
+        cluster.dns_refresh_rate.CopyFrom(duration(_DNS_REFRESH_RATE))
+        cluster.dns_jitter.CopyFrom(duration(_DNS_JITTER))
+        cluster.respect_dns_ttl = True
+    options = http_options(protocol, _DEFAULT_POOL)
+    if options is not None:
+        set_http_options(cluster, options)
+    return cluster
+
+
+_SHAPES = {(discovery, protocol): _shape(discovery, protocol) for discovery in _Discovery for protocol in Protocol}
+
+
+def _passthrough() -> Untyped:
+    cluster = _shape(_Discovery.ORIGINAL, Protocol.AUTO)
+    cluster.name = PASSTHROUGH
+    cluster.alt_stat_name = f"{PASSTHROUGH};"
+    return cluster
+
+
+def _black_hole() -> Untyped:
+    cluster = Cluster(name=BLACK_HOLE, alt_stat_name=f"{BLACK_HOLE};", type=Cluster.STATIC)
+    cluster.connect_timeout.CopyFrom(duration(CONNECT_TIMEOUT))
+    cluster.load_assignment.CopyFrom(ClusterLoadAssignment(cluster_name=BLACK_HOLE))
+    return cluster
+
+
+_PASSTHROUGH = _passthrough()
+
+# What goes on to the address that the workload itself had asked for, and what goes nowhere.
+PASSTHROUGH_CLUSTER: bytes = encode(_PASSTHROUGH)
+BLACK_HOLE_CLUSTER: bytes = encode(_black_hole())
