@@ -21,6 +21,7 @@ Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 UInt32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Labels = Mapping[str, str]
+Base64 = bytes
 
 
 class Lenient(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ostria.base.durations import Duration
-from ostria.resources.shapes import Int32, Labels, Object, OneOf, Strict, UInt32
+from ostria.resources.shapes import Base64, Int32, Labels, Object, OneOf, Strict, UInt32
 
 
 class StringMatch(OneOf, frozen=True):
@@ -103,7 +103,7 @@ class HTTPBody(OneOf, frozen=True):
     MEMBERS = (("string", "bytes"),)
 
     string: str | None = None
-    bytes: bytes | None = None
+    bytes: Base64 | None = None
 
 
 class HTTPDirectResponse(Strict, frozen=True):

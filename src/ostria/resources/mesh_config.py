@@ -1,0 +1,191 @@
+"""MeshConfig, the settings of the whole mesh: key `mesh` of the ConfigMap `istio` in the root namespace.
+
+See https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/. The fields that Ostria acts on have types here.
+The others that Istio has are accepted and named in `ACCEPTED`, so that people's own files load; anything else is
+reported. Nothing here knows where the ConfigMap lies or which one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+
+from ostria.base import Level, Problem
+from ostria.base.durations import Duration
+from ostria.base.yaml import Document, field_path, read_documents
+from ostria.resources.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
+from ostria.resources.fields import check, decode_duration, fields_of, nearest
+from ostria.resources.shapes import Int32, Labels, Lenient, Strict
+from ostria.resources.virtual_service import HTTPRetry
+
+ACCEPTED = frozenset(
+    (
+        "ca",
+        "caCertificates",
+        "certificates",
+        "configSources",
+        "defaultProviders",
+        "disableEnvoyListenerLog",
+        "enableClientSidePolicyCheck",
+        "enableEnvoyAccessLogService",
+        "extensionProviders",
+        "inboundClusterStatName",
+        "mixerCheckServer",
+        "mixerReportServer",
+        "outboundClusterStatName",
+        "policyCheckFailOpen",
+        "proxyInboundListenPort",
+        "serviceScopeConfigs",
+        "serviceSettings",
+        "tlsDefaults",
+        "verifyCertificateAtClient",
+    )
+)
+
+
+class TrafficMode(Strict, frozen=True):
+    """What becomes of calls to hosts that the mesh does not know."""
+
+    mode: Literal["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS"] = "REGISTRY_ONLY"
+    egress_proxy: Mapping[str, object] | None = None
+
+
+class InboundMode(Strict, frozen=True):
+    """Where a sidecar forwards what it receives."""
+
+    mode: Literal["PASSTHROUGH", "LOCALHOST"] = "PASSTHROUGH"
+
+
+class PathNormalization(Strict, frozen=True):
+    """What is done to paths before they are matched."""
+
+    normalization: Literal["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] = "DEFAULT"
+
+
+class TLSConfig(Strict, frozen=True):
+    """The TLS that proxies speak."""
+
+    min_protocol_version: Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"] = "TLS_AUTO"
+    ecdh_curves: tuple[str, ...] = ()
+    cipher_suites: tuple[str, ...] = ()
+
+
+class LabelExpression(Strict, frozen=True):
+    """One condition on a label."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(Strict, frozen=True):
+    """Conditions on labels, all of which must hold; see `ostria.base.selectors`."""
+
+    match_labels: Labels = {}
+    match_expressions: tuple[LabelExpression, ...] = ()
+
+
+class ProxyConfig(Lenient, frozen=True):
+    """How a proxy is started, as far as Ostria acts on it; other fields are passed over."""
+
+    concurrency: int | None = None
+    discovery_address: str = ""
+    drain_duration: Duration | None = None
+    termination_drain_duration: Duration | None = None
+    hold_application_until_proxy_starts: bool | None = None
+    interception_mode: str = ""
+    proxy_admin_port: Int32 = 0
+    status_port: Int32 = 0
+    proxy_metadata: Labels = {}
+
+
+class MeshConfig(Lenient, frozen=True):
+    """The settings, with Istio's defaults."""
+
+    proxy_listen_port: Int32 = 15001
+    proxy_http_port: Int32 = 0
+    connect_timeout: Duration = Duration(10_000_000_000)
+    protocol_detection_timeout: Duration | None = None
+    tcp_keepalive: TcpKeepalive | None = None
+    ingress_class: str = "istio"
+    ingress_service: str = "istio-ingressgateway"
+    ingress_controller_mode: Literal["UNSPECIFIED", "OFF", "DEFAULT", "STRICT"] = "STRICT"
+    ingress_selector: str = "ingressgateway"
+    enable_tracing: bool = False
+    access_log_file: str = ""
+    access_log_format: str = ""
+    access_log_encoding: Literal["TEXT", "JSON"] = "TEXT"
+    default_config: ProxyConfig = ProxyConfig()
+    outbound_traffic_policy: TrafficMode = TrafficMode("ALLOW_ANY")
+    inbound_traffic_policy: InboundMode = InboundMode()
+    enable_auto_mtls: bool = True
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    default_service_export_to: tuple[str, ...] = ("*",)
+    default_virtual_service_export_to: tuple[str, ...] = ("*",)
+    default_destination_rule_export_to: tuple[str, ...] = ("*",)
+    root_namespace: str = "istio-system"
+    locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting(enabled=True)
+    dns_refresh_rate: Duration = Duration(60_000_000_000)
+    h2_upgrade_policy: Literal["DO_NOT_UPGRADE", "UPGRADE"] = "DO_NOT_UPGRADE"
+    enable_prometheus_merge: bool = True
+    discovery_selectors: tuple[LabelSelector, ...] = ()
+    path_normalization: PathNormalization = PathNormalization()
+    default_http_retry_policy: HTTPRetry | None = None
+    mesh_mtls: TLSConfig | None = msgspec.field(name="meshMTLS", default=None)
+
+
+DEFAULT = MeshConfig()
+
+
+@lru_cache(maxsize=32)
+def parse_mesh_config(text: str) -> tuple[MeshConfig, tuple[Problem, ...]]:
+    """The settings that a `mesh` text spells, and what is wrong with it.
+
+    With an error the settings are Istio's defaults: whoever has a last good text keeps it. Fields of problems and
+    lines of origins are the text's own, from line 1.
+    """
+    documents = list(read_documents(text, "mesh"))
+    problems = [document for document in documents if isinstance(document, Problem)]
+    if problems:
+        return DEFAULT, tuple(problems)
+    if not documents:
+        return DEFAULT, ()
+    if len(documents) > 1 or not isinstance(documents[0], Document):
+        return DEFAULT, (Problem("yaml-syntax", Level.ERROR, "expected one document"),)
+    document = documents[0]
+    checked, faults = check(MeshConfig, document.value)
+    problems += [
+        Problem(
+            fault.code,
+            Level.WARNING if fault.unknown else Level.ERROR,
+            fault.message,
+            field=field_path(fault.path),
+            origin=document.origin(fault.path),
+            hint=fault.hint,
+        )
+        for fault in faults
+    ]
+    problems += _unknown(document)
+    if any(problem.level is Level.ERROR for problem in problems):
+        return DEFAULT, tuple(problems)
+    return msgspec.convert(checked, MeshConfig, dec_hook=decode_duration), tuple(problems)
+
+
+def _unknown(document: Document) -> list[Problem]:
+    known = ACCEPTED | fields_of(MeshConfig).keys()
+    return [
+        Problem(
+            "unknown-field",
+            Level.WARNING,
+            f'unknown field "{name[:60]}"',
+            field=field_path((name,)),
+            origin=document.origin((name,)),
+            hint=nearest(name, known),
+        )
+        for name in document.value or ()
+        if isinstance(document.value, Mapping) and name not in known
+    ]
