@@ -7,6 +7,7 @@ that the same mesh gives the same versions in every process and after every rest
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -48,3 +49,18 @@ def fragment(
 ) -> Fragment:
     """A fragment whose version is the hash of its body (16 hex digits)."""
     return Fragment(name, body, blake2b(body, digest_size=8).hexdigest(), origins, references)
+
+
+def composed(name: str, body: bytes, parts: Iterable[Fragment], rest: bytes = b"") -> Fragment:
+    """A fragment whose body joins those of `parts` with `rest`, and whose origins and references are theirs.
+
+    Its version is the hash of their versions: a large body is not read again because a small part of it changed.
+    """
+    version = blake2b(rest, digest_size=8)
+    origins: set[ObjectKey] = set()
+    references: set[tuple[ResourceType, str]] = set()
+    for part in parts:
+        version.update(f"{part.name}\0{part.version}\0".encode())
+        origins |= part.origins
+        references |= part.references
+    return Fragment(name, body, version.hexdigest(), frozenset(origins), frozenset(references))

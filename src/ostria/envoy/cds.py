@@ -1,0 +1,99 @@
+"""Clusters by name: those of services and subsets, those of the workload's own ports, and the three all have."""
+
+from __future__ import annotations
+
+from ostria.engine import Engine, query
+from ostria.envoy.clusters import (
+    BLACK_HOLE,
+    BLACK_HOLE_CLUSTER,
+    INBOUND_PASSTHROUGH,
+    PASSTHROUGH,
+    PASSTHROUGH_CLUSTER,
+    inbound_cluster,
+    inbound_name,
+    inbound_passthrough,
+    outbound_cluster,
+)
+from ostria.envoy.fragments import Fragment, ResourceType, fragment
+from ostria.mesh.destinations import destination, traffic_policy
+from ostria.mesh.endpoints import accounts, endpoints
+from ostria.mesh.inbound import inbound_of
+from ostria.mesh.model import ClusterRef, Resolution
+from ostria.mesh.outbound import client_scope, outbound_clusters, outbound_scope
+from ostria.mesh.services import service
+from ostria.mesh.settings import settings
+from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
+
+FIXED = (BLACK_HOLE, PASSTHROUGH)
+
+
+def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
+    """All clusters of a proxy."""
+    own: tuple[str, ...] = ()
+    if client.proxy_type is ProxyType.SIDECAR:
+        own = (INBOUND_PASSTHROUGH, *(inbound_name(port.port) for port in inbound_of(db, client).ports))
+    return (*FIXED, *own, *_outbound_names(db, outbound_scope(db).project(client).namespace))
+
+
+@query
+def _outbound_names(db: Engine, namespace: str) -> tuple[str, ...]:
+    return tuple(cluster.name for cluster in outbound_clusters(db, namespace))
+
+
+def scope(db: Engine, name: str) -> Scope:
+    """What tells clients apart for one cluster."""
+    ref = ClusterRef.parse(name)
+    if ref is not None:
+        return Scope(namespaces=client_scope(db, ref.host))
+    return EACH if name.startswith("inbound|") else Scope()
+
+
+def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
+    """One cluster, as far as the client has it."""
+    ref = ClusterRef.parse(name)
+    if ref is not None:
+        return _outbound(db, ref, client.namespace)
+    if name.startswith("inbound|"):
+        number = name.split("|")[1]
+        return _inbound(db, int(number), client) if number.isdigit() else None
+    return _fixed(db, name)
+
+
+@query
+def _outbound(db: Engine, ref: ClusterRef, namespace: str) -> Fragment | None:
+    found = service(db, ref.host, namespace)
+    port = found.port(ref.port) if found else None
+    known = destination(db, ref.host, namespace)
+    subset = known.subset(ref.subset)
+    if found is None or port is None or (ref.subset and subset is None):
+        return None
+    inline = found.resolution is not Resolution.ENDPOINTS
+    body = outbound_cluster(
+        found,
+        port,
+        subset,
+        traffic_policy(db, ref.host, namespace, ref.port, ref.subset),
+        accounts(db, ref.host, namespace, ref.port),
+        endpoints=endpoints(db, ref.host, namespace, ref.port) if inline else (),
+        origin=min(known.origins) if known.origins else None,
+    )
+    references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})
+    return fragment(ref.name, body, known.origins | {found.origin}, references)
+
+
+def _inbound(db: Engine, number: int, client: ClientTraits) -> Fragment | None:
+    if client.proxy_type is not ProxyType.SIDECAR:
+        return None
+    side = inbound_of(db, client)
+    port = next((port for port in side.ports if port.port == number), None)
+    if port is None:
+        return None
+    return fragment(inbound_name(number), inbound_cluster(port, mark=settings(db).socket_mark), side.origins)
+
+
+@query
+def _fixed(db: Engine, name: str) -> Fragment | None:
+    if name == INBOUND_PASSTHROUGH:
+        return fragment(name, inbound_passthrough(settings(db).socket_mark))
+    body = {BLACK_HOLE: BLACK_HOLE_CLUSTER, PASSTHROUGH: PASSTHROUGH_CLUSTER}.get(name)
+    return fragment(name, body) if body is not None else None

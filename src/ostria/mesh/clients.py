@@ -1,0 +1,36 @@
+"""A proxy as the mesh sees it: its pod's facts, reduced to those by which some live object tells proxies apart.
+
+workload, every selector in force -> traits_of(pod)
+"""
+
+from __future__ import annotations
+
+from ostria.base import ObjectKey
+from ostria.engine import Engine, query
+from ostria.mesh.gateways import gateway_scope
+from ostria.mesh.inbound import inbound_scope
+from ostria.mesh.traits import ClientTraits, ProxyType, Scope
+from ostria.mesh.virtual_services import source_labels
+from ostria.mesh.workloads import workload
+from ostria.resources import by_kind
+
+
+@query
+def asked_labels(db: Engine) -> frozenset[tuple[str, str]]:
+    """The label pairs that the rules of all VirtualServices ask of clients."""
+    return frozenset().union(*(source_labels(db, key) for key in by_kind(db, "VirtualService")))
+
+
+@query
+def traits_of(db: Engine, pod: ObjectKey, proxy_type: ProxyType) -> ClientTraits | None:
+    """The traits of the proxy in one pod; None where there is no such pod.
+
+    Labels that no selector names (a Deployment's pod-template-hash) are dropped, so that equal proxies are equal.
+    """
+    found = workload(db, pod)
+    if found is None:
+        return None
+    scope = Scope(proxy_type=True, namespaces=None, labels=asked_labels(db)) | inbound_scope(db, found.namespace)
+    if proxy_type is ProxyType.GATEWAY:
+        scope |= gateway_scope(db)
+    return scope.project(ClientTraits(proxy_type, found.namespace, found.labels))

@@ -1,0 +1,205 @@
+"""What a sidecar does with a request for a host on a port: one virtual host a service, and those that only rules name.
+
+    service, speaking_for, http_routes -> virtual_host(host, port, client) -> one entry of the port's route table
+
+Clients that see the same thing share one value: ask with traits projected on `virtual_host_scope`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ostria.base import ObjectKey
+from ostria.engine import Engine, Index, query
+from ostria.mesh.destinations import destination_scope
+from ostria.mesh.model import (
+    ClusterRef,
+    Protocol,
+    RequestMatch,
+    Route,
+    Service,
+    ServicePort,
+    VirtualHost,
+    WeightedTarget,
+)
+from ostria.mesh.services import (
+    canonical,
+    declarations,
+    hosts_in,
+    service,
+    service_namespaces,
+    service_scope,
+)
+from ostria.mesh.settings import settings
+from ostria.mesh.traits import ClientTraits, Scope
+from ostria.mesh.virtual_services import (
+    MESH,
+    Place,
+    bound,
+    candidates,
+    default_retries,
+    hash_key_of,
+    http_routes,
+    rule_scope,
+    speaking_for,
+)
+from ostria.resources import Object, objects
+from ostria.resources.kubernetes import Service as KubernetesService
+from ostria.resources.service_entry import ServiceEntry
+from ostria.resources.virtual_service import VirtualService
+
+# Hosts that no service declares are routed on HTTP's own port, as Istio does.
+PORT_OF_UNDECLARED = 80
+
+
+def _addresses(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, KubernetesService):
+        yield from {value.spec.cluster_ip, *value.spec.cluster_ips} - {"", "None"}
+    elif isinstance(value, ServiceEntry):
+        yield from set(value.spec.addresses)
+
+
+at_address = Index("mesh.routes.at_address", objects, _addresses)
+
+
+@query
+def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
+    """What tells sidecars apart that call a host on a port."""
+    namespaces = service_scope(db, host) | destination_scope(db, host)
+    namespaces |= {found.namespace for found in declarations(db, host) if found.in_cluster}
+    scope = Scope(namespaces=namespaces)
+    for key in candidates(db, host):
+        scope |= rule_scope(db, key)
+    return scope
+
+
+@query
+def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> VirtualHost | None:
+    """The virtual host of a host on a port; None where the client sees no such host or cannot read its requests."""
+    found = service(db, host, client.namespace)
+    described = found.port(port) if found else None
+    key = speaking_for(db, host, client.namespace)
+    if found is None or described is None:
+        declared = bool(declarations(db, host))
+        if declared or key is None or port != PORT_OF_UNDECLARED or host not in undeclared_hosts(db):
+            return None
+        domains: tuple[str, ...] = (host,)
+    elif not (described.protocol.is_http or described.protocol is Protocol.AUTO):
+        return None
+    else:
+        domains = _domains(db, found, client.namespace)
+    place = Place(MESH, port, client.namespace, client.labels)
+    routes = http_routes(db, key, place) if key else ()
+    spoken = bool(key and has_http_rules(db, key))
+    if not spoken and found is not None and described is not None:
+        routes = (_default_route(db, found, described, client.namespace),)
+    origins = {key} if key and spoken else set()
+    return VirtualHost(
+        name=f"{host}:{port}",
+        domains=domains,
+        routes=routes,
+        origins=frozenset(origins | ({found.origin} if found else set())),
+    )
+
+
+@query
+def has_http_rules(db: Engine, key: ObjectKey) -> bool:
+    """Whether a VirtualService says anything of requests; one that does not leaves them to the default route."""
+    value = objects(db, key)
+    return isinstance(value, VirtualService) and bool(value.spec.http)
+
+
+def _default_route(db: Engine, found: Service, port: ServicePort, namespace: str) -> Route:
+    cluster = ClusterRef(found.host, port.number)
+    hash_key = hash_key_of(db, cluster, namespace)
+    return Route(
+        name="default",
+        match=RequestMatch(),
+        targets=(WeightedTarget(cluster, 100),),
+        retries=default_retries(db),
+        hash_keys=(hash_key,) if hash_key else (),
+        origin=found.origin,
+    )
+
+
+def _domains(db: Engine, found: Service, namespace: str) -> tuple[str, ...]:
+    """Every way in which a client in `namespace` may spell a service, each spelled by one service only."""
+    names = [found.host]
+    if found.in_cluster:
+        short = [f"{found.name}.{found.namespace}", f"{found.name}.{found.namespace}.svc"]
+        if namespace == found.namespace:
+            short.insert(0, found.name)
+        # A ServiceEntry may declare a host that is spelled like another service's short form; it goes first.
+        names += [name for name in short if not declarations(db, name)]
+    names += [bracketed(ip) for ip in found.addresses if "/" not in ip and _first_at(db, ip) == found.origin]
+    return tuple(dict.fromkeys(names))
+
+
+def bracketed(address: str) -> str:
+    """An IP address as it stands in a URL's authority (RFC 3986 section 3.2.2)."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _first_at(db: Engine, address: str) -> ObjectKey:
+    keys = at_address(db, address)
+    # Kubernetes gives every Service an address of its own; ServiceEntries may share one.
+    return next((key for key in keys if key.kind == "Service"), keys[0])
+
+
+# --- the table of one port ----------------------------------------------------------------------------------------
+
+
+@query
+def undeclared(db: Engine, key: ObjectKey) -> tuple[str, ...]:
+    """The hosts that one VirtualService of the mesh names and no object declares, wildcards left out."""
+    value = objects(db, key)
+    if not isinstance(value, VirtualService) or not value.spec.http:
+        return ()
+    suffix = settings(db).domain_suffix
+    hosts = {canonical(host, key.namespace, suffix) for host in value.spec.hosts if "*" not in host}
+    return tuple(sorted(host for host in hosts if not declarations(db, host)))
+
+
+@query
+def undeclared_hosts(db: Engine) -> frozenset[str]:
+    """Every host that only VirtualServices of the mesh know."""
+    return frozenset(host for key in bound(db, MESH) for host in undeclared(db, key))
+
+
+@query
+def is_routed(db: Engine, host: str, port: int) -> bool:
+    """Whether any declaration lets the requests for a host on a port be read through the port's shared table.
+
+    A port whose protocol is to be found out has a listener and a table of its own where there is an address for it.
+    """
+    return any(
+        found.protocol.is_http or (found.protocol is Protocol.AUTO and not declared.addresses)
+        for declared in declarations(db, host)
+        if (found := declared.port(port))
+    )
+
+
+@query
+def routed_hosts(db: Engine, namespace: str, port: int) -> tuple[str, ...]:
+    """The hosts of a namespace in one port's shared route table, sorted."""
+    return tuple(host for host in hosts_in(db, namespace) if is_routed(db, host, port))
+
+
+@query
+def table_scope_in(db: Engine, namespace: str, port: int) -> Scope:
+    """What tells clients apart in the part of a port's table that a namespace's hosts make up."""
+    scope = Scope()
+    for host in routed_hosts(db, namespace, port):
+        scope |= virtual_host_scope(db, host, port)
+    return scope
+
+
+@query
+def table_scope(db: Engine, port: int) -> Scope:
+    """What tells clients apart in the whole route table of a port."""
+    scope = Scope()
+    for namespace in service_namespaces(db):
+        scope |= table_scope_in(db, namespace, port)
+    for host in undeclared_hosts(db) if port == PORT_OF_UNDECLARED else ():
+        scope |= virtual_host_scope(db, host, port)
+    return scope

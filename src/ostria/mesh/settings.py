@@ -1,0 +1,84 @@
+"""What holds for the whole mesh: how the control plane was started, and what MeshConfig says, live.
+
+The settings come from the composition root and do not change while it runs; MeshConfig is the ConfigMap `istio`
+of the root namespace and may change at any time. Queries read only the few facts of it that they need, each
+through a query of its own, so that an edit of one wakes nobody who reads another.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostria.base import ObjectKey
+from ostria.engine import Engine, Input, query
+from ostria.resources import objects
+from ostria.resources.kubernetes import ConfigMap
+from ostria.resources.mesh_config import MeshConfig, parse_mesh_config
+
+
+class Settings(NamedTuple):
+    """How this control plane was started. `revision` "" is the default one.
+
+    `socket_mark` is what tells Envoy's own traffic from the application's where its owner cannot (one machine,
+    without root); None where the owner does.
+    """
+
+    root_namespace: str = "istio-system"
+    domain_suffix: str = "cluster.local"
+    revision: str = ""
+    cluster: str = ""
+    socket_mark: int | None = None
+
+
+settings_input: Input[str, Settings] = Input("mesh.settings")
+
+
+def settings(db: Engine) -> Settings:
+    """The settings; the defaults where a composition root has set none (tests, offline analysis)."""
+    return settings_input(db, "") or Settings()
+
+
+@query
+def mesh_config(db: Engine) -> MeshConfig:
+    """MeshConfig as it is now; the defaults where there is no ConfigMap or it cannot be read (a Problem tells)."""
+    root = settings(db)
+    name = f"istio-{root.revision}" if root.revision else "istio"
+    config = objects(db, ObjectKey(root.cluster, "ConfigMap", root.root_namespace, name))
+    text = config.data.get("mesh", "") if isinstance(config, ConfigMap) else ""
+    return parse_mesh_config(text)[0]
+
+
+@query
+def trust_domain(db: Engine) -> str:
+    """The trust domain in SPIFFE names."""
+    return mesh_config(db).trust_domain
+
+
+@query
+def auto_mtls(db: Engine) -> bool:
+    """Whether a client uses mutual TLS on its own wherever the endpoint takes it."""
+    return mesh_config(db).enable_auto_mtls
+
+
+@query
+def default_export_to(db: Engine, kind: str) -> tuple[str, ...]:
+    """What MeshConfig says that objects of a kind are exported to when they do not say it themselves."""
+    config = mesh_config(db)
+    return {
+        "Service": config.default_service_export_to,
+        "ServiceEntry": config.default_service_export_to,
+        "VirtualService": config.default_virtual_service_export_to,
+        "DestinationRule": config.default_destination_rule_export_to,
+    }[kind]
+
+
+@query
+def allow_any_outbound(db: Engine) -> bool:
+    """Whether a call to a host that the mesh does not know may leave it (outboundTrafficPolicy)."""
+    return mesh_config(db).outbound_traffic_policy.mode != "REGISTRY_ONLY"
+
+
+@query
+def access_log_file(db: Engine) -> str:
+    """Where proxies write their access log, "" for nowhere."""
+    return mesh_config(db).access_log_file

@@ -1,0 +1,99 @@
+"""Who stands behind an address: the facts of a pod that the mesh reads, and none of those that only change.
+
+A pod's status changes with every probe; what is derived here changes only when the pod is another one, so that
+the readers of a workload sleep through its life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ostria.base import ObjectKey
+from ostria.engine import Engine, Index, query
+from ostria.mesh.model import Labels
+from ostria.mesh.settings import trust_domain
+from ostria.resources import Object, objects
+from ostria.resources.kubernetes import Node, Pod
+
+# Set by injection on every pod whose proxy takes the mesh's mutual TLS (istio.io: labels).
+TLS_MODE_LABEL = "security.istio.io/tlsMode"
+
+REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
+SUBZONE = "topology.istio.io/subzone"
+LOCALITY_LABEL = "istio-locality"
+
+
+class Workload(NamedTuple):
+    """One pod as the mesh sees it. `identity` is its SPIFFE id, `addresses` one a family, the preferred first."""
+
+    namespace: str
+    name: str
+    labels: Labels
+    account: str
+    identity: str
+    mesh_tls: bool
+    node: str
+    locality: str
+    owner: str
+    addresses: tuple[str, ...]
+
+
+def _by_address(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, Pod):
+        yield from {value.status.pod_ip, *(each.ip for each in value.status.pod_ips)} - {""}
+
+
+pods_at = Index("mesh.workloads.at_address", objects, _by_address)
+
+
+@query
+def workload(db: Engine, pod: ObjectKey) -> Workload | None:
+    """The workload of one pod, or None where there is no such pod."""
+    value = objects(db, pod)
+    if not isinstance(value, Pod):
+        return None
+    labels = value.metadata.labels
+    account = value.spec.service_account_name or "default"
+    node = value.spec.node_name
+    status = value.status
+    addresses = tuple(each.ip for each in status.pod_ips)
+    return Workload(
+        namespace=pod.namespace,
+        name=pod.name,
+        labels=tuple(sorted(labels.items())),
+        account=account,
+        identity=spiffe_id(trust_domain(db), pod.namespace, account),
+        mesh_tls=labels.get(TLS_MODE_LABEL) == "istio",
+        node=node,
+        locality=labels.get(LOCALITY_LABEL, "").replace(".", "/") or node_locality(db, pod.cluster, node),
+        owner=_owner(value),
+        addresses=addresses or ((status.pod_ip,) if status.pod_ip else ()),
+    )
+
+
+@query
+def node_locality(db: Engine, cluster: str, name: str) -> str:
+    """A node's `region/zone/subzone` from its well-known labels, as far as it has them; "" where it has none."""
+    node = objects(db, ObjectKey(cluster, "Node", "", name)) if name else None
+    labels = node.metadata.labels if isinstance(node, Node) else {}
+    parts = [labels.get(REGION, ""), labels.get(ZONE, ""), labels.get(SUBZONE, "")]
+    while parts and not parts[-1]:
+        parts.pop()
+    return "/".join(parts)
+
+
+def spiffe_id(domain: str, namespace: str, account: str) -> str:
+    """A workload's name in certificates (spiffe.io; Istio's path layout)."""
+    return f"spiffe://{domain}/ns/{namespace}/sa/{account}"
+
+
+def _owner(pod: Pod) -> str:
+    """The name people know a pod's workload by: that of its Deployment where a ReplicaSet made it."""
+    for owner in pod.metadata.owner_references:
+        if owner.controller:
+            hashed = pod.metadata.labels.get("pod-template-hash", "")
+            if owner.kind == "ReplicaSet" and hashed and owner.name.endswith(f"-{hashed}"):
+                return owner.name.removesuffix(f"-{hashed}")
+            return owner.name
+    return pod.metadata.name
