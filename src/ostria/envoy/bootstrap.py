@@ -1,0 +1,309 @@
+"""What Envoy is started with: who it is, where its configuration comes from, and what it serves about itself.
+
+A bootstrap is JSON that the agent writes to a file. Everything else comes over one stream to the control plane, for
+which Envoy sends a token from a file; it is read again for each new stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any as Untyped
+from typing import NamedTuple
+
+from ostria.envoy.addresses import (
+    ADMIN_PORT,
+    AGENT_PORT,
+    ANY_V4,
+    ANY_V6,
+    HEALTH_PORT,
+    INBOUND_SOURCE_V4,
+    STATS_PORT,
+    XDS_PORT,
+    mark_option,
+)
+from ostria.mesh.traits import ProxyType
+
+# Where a pod finds what it needs to speak to the control plane (as Istio's injected volumes have it).
+TOKEN_FILE = "/var/run/secrets/tokens/istio-token"  # noqa: S105 - A path.
+ROOT_FILE = "/var/run/secrets/istio/root-cert.pem"
+CONTROL_PLANE = "istiod.istio-system.svc"
+
+_TYPE = "type.googleapis.com/"
+_HTTP = f"{_TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = f"{_TYPE}envoy.extensions.filters.http.router.v3.Router"
+
+# The statistics that every proxy keeps, as Istio; the others cost memory for each cluster.
+_KEPT_PREFIXES = (
+    "cluster_manager",
+    "listener_manager",
+    "server",
+    "cluster.xds-grpc",
+    "grpc.xds-grpc",
+    "istio",
+    "reporter=",
+    "component",
+)
+_KEPT_SUFFIXES = ("rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied")
+
+# What of a statistic's name becomes a label. A name within it ends at ";", because names of clusters hold dots.
+_STATS_TAGS = (
+    ("cluster_name", r"^cluster(\.([^;]+);)"),
+    ("http_conn_manager_prefix", r"^http(\.([^;]+);)"),
+    ("tcp_prefix", r"^tcp(\.([^;]+);)"),
+    ("response_code", r"_rq(_(\d{3}))$"),
+    ("response_code_class", r"_rq(_(\dxx))$"),
+    ("listener_address", r"^listener(\.(.+?_\d+))\."),
+)
+
+
+class Proxy(NamedTuple):
+    """Who a proxy is. `addresses` are its pod's, the preferred first; `metadata` adds to what its node says."""
+
+    type: ProxyType
+    addresses: tuple[str, ...]
+    pod: str
+    namespace: str
+    service_account: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    workload: str = ""
+    cluster: str = "Kubernetes"
+    mesh: str = "cluster.local"
+    domain_suffix: str = "cluster.local"
+    locality: str = ""
+    version: str = ""
+    node_name: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def node_id(self) -> str:
+        """The id that the control plane and its tools know the proxy by."""
+        address = self.addresses[0] if self.addresses else INBOUND_SOURCE_V4
+        home = f"{self.namespace}.svc.{self.domain_suffix}"
+        return f"{self.type}~{address}~{self.pod}.{self.namespace}~{home}"
+
+
+class ControlPlane(NamedTuple):
+    """Where the control plane is, by which name it must show a certificate, and what a proxy shows it."""
+
+    address: str = f"{CONTROL_PLANE}:{XDS_PORT}"
+    name: str = CONTROL_PLANE
+    token_file: str = TOKEN_FILE
+    root_file: str = ROOT_FILE
+
+
+def bootstrap(
+    proxy: Proxy,
+    control_plane: ControlPlane = ControlPlane(),  # noqa: B008 - Frozen.
+    *,
+    mark: int | None = None,
+    concurrency: int = 2,
+    kept_stats: Sequence[str] = (),
+    max_connections: int = 0x7FFFFFFF,
+    ipv6: bool = True,
+) -> dict[str, Untyped]:
+    """A bootstrap as JSON-able values.
+
+    `mark` is set on the proxy's own packets where capture goes by it (SO_MARK); inbound clusters have to be built
+    with the same. `concurrency` is the number of worker threads, which the command line has to repeat.
+    `kept_stats` are prefixes of further statistics to keep.
+    """
+    manager: dict[str, Untyped] = {"outlier_detection": {"event_log_path": "/dev/stdout"}}
+    if mark is not None:
+        option = mark_option(mark)
+        manager["upstream_bind_config"] = {
+            "socket_options": [
+                {
+                    "description": option.description,
+                    "level": option.level,
+                    "name": option.name,
+                    "int_value": option.int_value,
+                    "state": "STATE_PREBIND",
+                }
+            ]
+        }
+    return {
+        "node": _node(proxy, concurrency),
+        "admin": {"address": _socket("127.0.0.1", ADMIN_PORT)},
+        "dynamic_resources": _dynamic_resources(control_plane),
+        "static_resources": {
+            "listeners": [
+                _listener(
+                    STATS_PORT, "stats", {"prefix": "/stats/prometheus"}, {"cluster": "prometheus_stats"}, ipv6=ipv6
+                ),
+                _listener(HEALTH_PORT, "agent", {"prefix": "/healthz/ready"}, {"cluster": "agent"}, ipv6=ipv6),
+            ],
+            "clusters": [
+                _static_cluster("prometheus_stats", "127.0.0.1", ADMIN_PORT),
+                _static_cluster("agent", "127.0.0.1", AGENT_PORT),
+            ],
+        },
+        "cluster_manager": manager,
+        "stats_config": _stats_config(kept_stats),
+        "layered_runtime": {
+            "layers": [
+                {"name": "global config", "static_layer": _RUNTIME},
+                {"name": "admin", "admin_layer": {}},
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{_TYPE}envoy.extensions.resource_monitors.downstream_connections.v3."
+                        "DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": max_connections,
+                    },
+                }
+            ]
+        },
+        "bootstrap_extensions": [
+            {
+                "name": "envoy.bootstrap.internal_listener",
+                "typed_config": {"@type": f"{_TYPE}envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
+            }
+        ],
+    }
+
+
+# Long generated regular expressions are somebody's wish, and a path with a fragment is what browsers never send
+# but some clients do; both as Istio.
+_RUNTIME: Mapping[str, Untyped] = {
+    "re2.max_program_size.error_level": 32768,
+    "envoy.reloadable_features.http_reject_path_with_fragment": False,
+}
+
+
+def _node(proxy: Proxy, concurrency: int) -> dict[str, Untyped]:
+    region, _, rest = proxy.locality.partition("/")
+    zone, _, sub_zone = rest.partition("/")
+    labels = dict(proxy.labels)
+    metadata: dict[str, Untyped] = {
+        "NAME": proxy.pod,
+        "NAMESPACE": proxy.namespace,
+        "LABELS": labels,
+        "SERVICE_ACCOUNT": proxy.service_account,
+        "WORKLOAD_NAME": proxy.workload,
+        "MESH_ID": proxy.mesh,
+        "CLUSTER_ID": proxy.cluster,
+        "INSTANCE_IPS": ",".join(proxy.addresses),
+        "ISTIO_VERSION": proxy.version,
+        "NODE_NAME": proxy.node_name,
+        "PROXY_CONFIG": {"concurrency": concurrency},
+        "ENVOY_STATUS_PORT": HEALTH_PORT,
+        "ENVOY_PROMETHEUS_PORT": STATS_PORT,
+        **dict(proxy.metadata),
+    }
+    app = labels.get("app") or proxy.workload or "istio-proxy"
+    return {
+        "id": proxy.node_id,
+        "cluster": f"{app}.{proxy.namespace}",
+        "locality": {
+            name: value for name, value in (("region", region), ("zone", zone), ("sub_zone", sub_zone)) if value
+        },
+        "metadata": {name: value for name, value in metadata.items() if value != ""},
+    }
+
+
+def _dynamic_resources(control_plane: ControlPlane) -> dict[str, Untyped]:
+    source = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
+    return {
+        "lds_config": source,
+        "cds_config": source,
+        "ads_config": {
+            "api_type": "DELTA_GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": True,
+            "grpc_services": [{"google_grpc": _control_plane_stream(control_plane)}],
+        },
+    }
+
+
+def _control_plane_stream(control_plane: ControlPlane) -> dict[str, Untyped]:
+    token = {
+        "@type": f"{_TYPE}envoy.config.grpc_credential.v3.FileBasedMetadataConfig",
+        "secret_data": {"filename": control_plane.token_file},
+        "header_key": "authorization",
+        "header_prefix": "Bearer ",
+    }
+    return {
+        "target_uri": control_plane.address,
+        "stat_prefix": "xds-grpc",
+        "credentials_factory_name": "envoy.grpc_credentials.file_based_metadata",
+        "channel_credentials": {"ssl_credentials": {"root_certs": {"filename": control_plane.root_file}}},
+        "call_credentials": [
+            {"from_plugin": {"name": "envoy.grpc_credentials.file_based_metadata", "typed_config": token}}
+        ],
+        "channel_args": {
+            "args": {
+                "grpc.ssl_target_name_override": {"string_value": control_plane.name},
+                "grpc.default_authority": {"string_value": control_plane.name},
+                # A control plane that comes back is found again at once; gRPC would wait up to two minutes.
+                "grpc.initial_reconnect_backoff_ms": {"int_value": 200},
+                "grpc.min_reconnect_backoff_ms": {"int_value": 200},
+                "grpc.max_reconnect_backoff_ms": {"int_value": 1000},
+                # A dead connection is noticed although nothing is said on it.
+                "grpc.keepalive_time_ms": {"int_value": 30_000},
+                "grpc.keepalive_timeout_ms": {"int_value": 10_000},
+                "grpc.http2.max_pings_without_data": {"int_value": 0},
+                "grpc.max_receive_message_length": {"int_value": -1},
+            }
+        },
+    }
+
+
+def _stats_config(kept: Sequence[str]) -> dict[str, Untyped]:
+    patterns: list[dict[str, Untyped]] = [{"prefix": prefix} for prefix in (*_KEPT_PREFIXES, *kept)]
+    patterns += [{"suffix": suffix} for suffix in _KEPT_SUFFIXES]
+    patterns.append({"safe_regex": {"regex": r"vhost\..*\.route\..*"}})
+    return {
+        "use_all_default_tags": False,
+        "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _STATS_TAGS],
+        "stats_matcher": {"inclusion_list": {"patterns": patterns}},
+    }
+
+
+def _socket(host: str, port: int) -> dict[str, Untyped]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _static_cluster(name: str, host: str, port: int) -> dict[str, Untyped]:
+    endpoint = {"endpoint": {"address": _socket(host, port)}}
+    return {
+        "name": name,
+        "alt_stat_name": f"{name};",
+        "type": "STATIC",
+        "connect_timeout": "0.250s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _listener(port: int, stat_prefix: str, path: str, cluster: str, *, ipv6: bool) -> dict[str, Untyped]:
+    """A port that tells about the proxy itself; limits for the workload's connections do not shut it."""
+    manager = {
+        "@type": _HTTP,
+        "codec_type": "AUTO",
+        "stat_prefix": f"{stat_prefix};",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "backend",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": path}, "route": {"cluster": cluster}}],
+                }
+            ]
+        },
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
+    }
+    listener: dict[str, Untyped] = {
+        "name": f"{ANY_V4}_{port}",
+        "address": _socket(ANY_V4, port),
+        "ignore_global_conn_limit": True,
+        "bypass_overload_manager": True,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+    if ipv6:
+        listener["additional_addresses"] = [{"address": _socket(ANY_V6, port)}]
+    return listener

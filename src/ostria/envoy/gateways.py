@@ -1,0 +1,102 @@
+"""Where a gateway takes traffic: one listener for each address and port that its Gateways name.
+
+Plain HTTP servers of one port share one route configuration, `http.<port>`; each server that terminates TLS has a
+filter chain by server name and a route configuration of its own, `https.<port>.<port name>.<gateway>.<namespace>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envoy.config.core.v3.base_pb2 import TrafficDirection
+from envoy.config.listener.v3.listener_components_pb2 import FilterChain
+from envoy.config.listener.v3.listener_pb2 import Listener
+
+from ostria.envoy.access_log import LogFile, unmatched_access_log
+from ostria.envoy.addresses import ANY_V4
+from ostria.envoy.clusters import BLACK_HOLE
+from ostria.envoy.filters import TLS_INSPECTOR, Side, http_by_name, tcp_proxy
+from ostria.envoy.listeners import bind, listener_name
+from ostria.envoy.tls import HTTP_ALPN, gateway_server
+from ostria.envoy.wire import encode
+from ostria.mesh.model import GatewayListener, GatewayServer, Protocol, ServerTls
+
+
+def gateway_listener(
+    listener: GatewayListener,
+    *,
+    trust_domains: Sequence[str] = ("cluster.local",),
+    ipv6: bool = True,
+    log: LogFile | None = None,
+) -> bytes:
+    """The listener of one port. Of two servers with the same server name the first has it."""
+    host = listener.bind or ANY_V4
+    message = Listener(name=listener_name(host, listener.port), traffic_direction=TrafficDirection.Value("OUTBOUND"))
+    bind(message, host, listener.port, ipv6=ipv6)
+    if log is not None:
+        message.access_log.append(unmatched_access_log(log))
+    secure = [server for server in listener.servers if server.tls is not None]
+    taken: set[str] = set()
+    for server in secure:
+        names = [name for name in _server_names(server) if name not in taken]
+        taken.update(names)
+        if names:
+            message.filter_chains.append(_secure_chain(listener, server, names, trust_domains, log))
+    if secure:
+        message.listener_filters.append(TLS_INSPECTOR)
+    if any(_is_plain_http(server) for server in listener.servers):
+        stat_prefix = f"outbound_{listener_name(host, listener.port)}"
+        http = http_by_name(Side.GATEWAY, stat_prefix, plain_route_name(listener.port), log=log)
+        message.filter_chains.append(FilterChain(filters=[http]))
+    if not message.filter_chains:
+        # Envoy takes no listener without a chain. What cannot be served yet is closed, not left unanswered.
+        message.filter_chains.append(FilterChain(filters=[tcp_proxy(BLACK_HOLE)]))
+    return encode(message)
+
+
+def plain_route_name(port: int) -> str:
+    """The route configuration of the plain HTTP servers of one port, the port where the proxy listens."""
+    return f"http.{port}"
+
+
+def secure_route_name(server: GatewayServer) -> str:
+    """The route configuration of one server that terminates TLS, by the port that its Gateway names."""
+    return f"https.{server.service_port}.{server.name}.{server.gateway.name}.{server.gateway.namespace}"
+
+
+def terminates_http(server: GatewayServer) -> bool:
+    """Whether the gateway reads this server's requests, so that it has a route configuration."""
+    if server.tls is None:
+        return server.protocol.is_http
+    return server.tls.mode is not ServerTls.PASSTHROUGH and (
+        server.protocol.is_http or server.protocol is Protocol.HTTPS
+    )
+
+
+def _secure_chain(
+    listener: GatewayListener,
+    server: GatewayServer,
+    names: Sequence[str],
+    trust_domains: Sequence[str],
+    log: LogFile | None,
+) -> FilterChain:
+    assert server.tls is not None
+    if terminates_http(server):
+        stat_prefix = f"outbound_{listener_name(listener.bind or ANY_V4, listener.port)}"
+        chain = FilterChain(filters=[http_by_name(Side.GATEWAY, stat_prefix, secure_route_name(server), log=log)])
+        chain.transport_socket.CopyFrom(gateway_server(server.tls, HTTP_ALPN, trust_domains))
+    else:
+        chain = FilterChain(filters=[tcp_proxy(BLACK_HOLE)])
+    chain.filter_chain_match.transport_protocol = "tls"
+    chain.filter_chain_match.server_names.extend(name for name in names if name != "*")
+    return chain
+
+
+def _is_plain_http(server: GatewayServer) -> bool:
+    return server.tls is None and server.protocol.is_http
+
+
+def _server_names(server: GatewayServer) -> list[str]:
+    """The names that clients ask for; "*" alone where the server takes every name."""
+    names = list(dict.fromkeys(host for _, host in server.hosts))
+    return ["*"] if "*" in names else names
