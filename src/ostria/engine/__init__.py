@@ -9,6 +9,7 @@ function of its arguments and of what it reads through the engine; its reads are
 The law behind it: after any sequence of writes every value equals that of a clean rebuild. So a query must be
 pure and total for all arguments it can be asked with, its result must be immutable and compare by value, and it
 must not read anything that is not an argument or a read through the engine. Queries form no cycle.
+A query that raises all the same is a defect, and has its exception for a value until what it read changes.
 
 The engine knows nothing of Kubernetes, Envoy, asyncio, sockets or clocks, and belongs to one thread.
 """

@@ -13,18 +13,24 @@ readers that it is a suspect. A pull settles the suspects of a CHECK node in the
 without having run. Asking suspects rather than all reads makes the cost of a pull that of the change, not that
 of the number of things read: a list of ten thousand services settles at the price of the one that moved.
 
+A query that raises has its exception for a value: its readers are raised to, watching tells of it, and it runs
+again when something that it read changes. One defect so stops what is derived through it, and nothing beside it.
+
 A node lives while something reads or watches it. When the last reader goes, it goes, and so do the reads it
 alone made; `collect()` does the same for what was asked once from outside and never again.
+
+Two bounds: a chain of queries may be some 150 deep (each level takes a few frames of Python's stack), and
+arguments that compare equal are one argument (1, True and 1.0 are).
 """
 
 from __future__ import annotations
 
 import enum
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 from ostria.engine.tables import Index, Input, Query, Table
 
@@ -49,6 +55,7 @@ class Outcome(enum.Enum):
     NEW = "new"
     CHANGED = "changed"
     EQUAL = "equal"
+    FAILED = "failed"
 
 
 class Execution(NamedTuple):
@@ -87,22 +94,62 @@ class Node:
         self.value: Any = _NEVER
         self.state = DIRTY
         self.deps: tuple[Node, ...] = ()
-        self.readers: dict[Node, None] = {}
+        self.readers: tuple[Node, ...] | dict[Node, None] = ()
         self.suspects: set[Node] | None = None
         self.watch: Watch[Any] | None = None
 
+    def add_reader(self, reader: Node) -> None:
+        """Note who reads this value."""
+        # Most nodes have one reader, for which a dict takes five times the memory of a tuple; a few have thousands.
+        readers = self.readers
+        if type(readers) is dict:
+            readers[reader] = None
+        elif reader not in readers:
+            grown = (*readers, reader)
+            self.readers = grown if len(grown) <= 4 else dict.fromkeys(grown)
+
+    def remove_reader(self, reader: Node) -> None:
+        """Note who no longer does."""
+        readers = self.readers
+        if type(readers) is dict:
+            readers.pop(reader, None)
+        else:
+            self.readers = tuple(other for other in readers if other is not reader)
+
+
+class _Failure:
+    """The value of a query that raised; equal to nothing but itself."""
+
+    __slots__ = ("error", "traceback")
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.traceback = error.__traceback__
+
+    def throw(self) -> NoReturn:
+        # Raised as often as it is read: without the reset each raise would lengthen the one traceback.
+        raise self.error.with_traceback(self.traceback)
+
 
 class Watch(Generic[R]):
-    """A standing interest in one query. `value` is what the last `flush` (or the making) found."""
+    """A standing interest in one query."""
 
-    __slots__ = ("_node", "args", "holders", "query", "value")
+    __slots__ = ("_node", "_value", "args", "holders", "query")
 
-    def __init__(self, node: Node, query: Query[..., R], args: tuple[Hashable, ...], value: R) -> None:
+    def __init__(self, node: Node, query: Query[..., R], args: tuple[Hashable, ...]) -> None:
         self._node = node
+        self._value: Any = node.value
         self.query = query
         self.args = args
-        self.value = value
         self.holders = 1
+
+    @property
+    def value(self) -> R:
+        """What the last `flush` (or the making) found; raises what the query raised, if it did."""
+        if type(self._value) is _Failure:
+            self._value.throw()
+        value: R = self._value
+        return value
 
     def __repr__(self) -> str:
         return f"<watch {self.query.name}{self.args!r}>"
@@ -121,6 +168,7 @@ class Engine:
         self._reads: list[dict[Node, None]] = []
         self._running: list[Node] = []
         self._moved: dict[Node, None] = {}
+        self._unread: list[Node] = []
         self._watched = 0
         self._writing = False
 
@@ -157,15 +205,29 @@ class Engine:
         write.epoch = self._commit(write.facts)
 
     def _commit(self, facts: dict[tuple[Input[Any, Any], Any], Any]) -> Epoch:
-        changed = 0
+        # First all that runs foreign code (comparisons, what the indexes yield), then all that changes state: if
+        # the former raises, nothing has changed.
+        changes: list[tuple[Input[Any, Any], Any, Any]] = []
+        moves: dict[tuple[Index[Any, Any, Any], Any], _Move] = {}
         for (table, key), value in facts.items():
-            known = self._facts.setdefault(table, {})
-            old = known.get(key)
+            old = self._facts.get(table, {}).get(key)
             if old is value or old == value:
                 continue
-            if not changed:
-                self._epoch += 1
-            changed += 1
+            changes.append((table, key, value))
+            for index in table.indexes:
+                if index in self._buckets:
+                    before = () if old is None else dict.fromkeys(index.of(key, old))
+                    after = () if value is None else dict.fromkeys(index.of(key, value))
+                    for at in before:
+                        if at not in after:
+                            moves.setdefault((index, at), _Move([], [])).out.append(key)
+                    for at in after:
+                        if at not in before:
+                            moves.setdefault((index, at), _Move([], [])).into.append(key)
+        if changes:
+            self._epoch += 1
+        for table, key, value in changes:
+            known = self._facts.setdefault(table, {})
             if value is None:
                 del known[key]
             else:
@@ -174,28 +236,17 @@ class Engine:
             if node is not None:
                 node.value = value
                 self._push(node)
-            for index in table.indexes:
-                self._reindex(index, key, old, value)
-        return Epoch(self._epoch, changed)
-
-    def _reindex(self, index: Index[Any, Any, Any], key: Any, old: Any, new: Any) -> None:
-        before = set() if old is None else set(index.of(key, old))
-        after = set() if new is None else set(index.of(key, new))
-        buckets = self._buckets.setdefault(index, {})
-        for value in before ^ after:
-            bucket = buckets.get(value)
-            if bucket is None:
-                bucket = buckets[value] = _Bucket()
-            if value in after:
-                bucket.add(key)
-            else:
-                bucket.discard(key)
-                if not bucket.keys:
-                    del buckets[value]
-            node = self._nodes.get(index, {}).get(value)
+        for (index, at), move in moves.items():
+            buckets = self._buckets[index]
+            bucket = buckets.setdefault(at, _Bucket())
+            bucket.change(move)
+            if not bucket.keys:
+                del buckets[at]
+            node = self._nodes.get(index, {}).get(at)
             if node is not None:
                 node.value = bucket.sorted()
                 self._push(node)
+        return Epoch(self._epoch, len(changes))
 
     def _push(self, changed: Node) -> None:
         """The direct readers must run again; everything behind them is suspect."""
@@ -237,58 +288,71 @@ class Engine:
         """A recorded read of an input or index. Rooms call the table itself: `services(db, key)`."""
         if not self._reads:
             return self._ground(table, key)
-        nodes = self._nodes.setdefault(table, {})
-        node = nodes.get(key)
-        if node is None:
-            node = nodes[key] = Node(table, key)
+        try:
+            node = self._nodes[table][key]
+        except KeyError:
+            node = Node(table, key)
             node.value = self._ground(table, key)
             node.state = CLEAN
+            self._nodes.setdefault(table, {})[key] = node
         self._reads[-1][node] = None
         return node.value
 
     def _ground(self, table: Input[Any, Any] | Index[Any, Any, Any], key: Any) -> Any:
         if isinstance(table, Input):
             return self._facts.get(table, {}).get(key)
-        bucket = self._buckets.get(table, {}).get(key)
+        buckets = self._buckets.get(table)
+        if buckets is None:
+            buckets = self._buckets[table] = self._build(table)
+        bucket = buckets.get(key)
         return () if bucket is None else bucket.sorted()
+
+    def _build(self, index: Index[Any, Any, Any]) -> dict[Any, _Bucket]:
+        """An index comes to be when it is first asked, whenever its module was imported; writes then keep it up."""
+        buckets: dict[Any, _Bucket] = {}
+        for key, fact in self._facts.get(index.source, {}).items():
+            for at in index.of(key, fact):
+                buckets.setdefault(at, _Bucket()).keys.add(key)
+        return buckets
 
     def derive(self, table: Query[..., Any], args: tuple[Hashable, ...]) -> Any:
         """A recorded read of a query. Rooms call the query itself: `cluster(db, host, port)`."""
-        node = self._node(table, args)
+        try:
+            node = self._nodes[table][args]
+        except KeyError:
+            node = self._nodes.setdefault(table, {}).setdefault(args, Node(table, args))
         if self._reads:
             self._reads[-1][node] = None
         if node.state != CLEAN:
+            if node.state == RUNNING:
+                path = [*self._running[self._running.index(node) :], node]
+                raise CycleError(" -> ".join(_name(node) for node in path))
             self._settle(node)
-        return node.value
-
-    def _node(self, table: Query[..., Any], args: tuple[Hashable, ...]) -> Node:
-        nodes = self._nodes.get(table)
-        if nodes is None:
-            nodes = self._nodes[table] = {}
-        node = nodes.get(args)
-        if node is None:
-            node = nodes[args] = Node(table, args)
-        return node
+        value = node.value
+        if type(value) is _Failure:
+            value.throw()
+        return value
 
     def _settle(self, node: Node) -> None:
         """Bring one node to CLEAN, running as little as possible."""
-        if node.state == RUNNING:
-            path = " -> ".join(n.table.name for n in [*self._running[self._running.index(node) :], node])
-            raise CycleError(path)
         if node.state == CHECK:
             suspects = node.suspects or set()
             # One suspect needs no order; of several, an earlier read may make a later one moot.
             ordered = suspects if len(suspects) == 1 else [dep for dep in node.deps if dep in suspects]
             for suspect in ordered:
+                if suspect.state == RUNNING:
+                    # It is asking for us, so running us will either not ask for it again or meet the cycle.
+                    break
                 if suspect.state != CLEAN:
                     self._settle(suspect)
-                if node.state == DIRTY:
+                if node.state != CHECK:
                     break
             else:
                 node.state = CLEAN
                 node.suspects = None
                 return
-        self._run(node)
+        if node.state != CLEAN:
+            self._run(node)
 
     def _run(self, node: Node) -> None:
         query = node.table
@@ -298,19 +362,21 @@ class Engine:
         self._running.append(node)
         node.state = RUNNING
         node.suspects = None
+        value: Any
         try:
             value = query.function(self, *node.args)
-        except BaseException:
-            node.state = DIRTY
-            # What the failed run read stays recorded, so that a change of it is heard of.
-            self._rewire(node, reads)
+        except (MemoryError, RecursionError):
+            # These tell of the moment, not of what the query read: nothing is learnt, the next pull tries again.
             raise
+        except Exception as error:
+            value = _Failure(error)
         finally:
+            node.state = DIRTY
             self._reads.pop()
             self._running.pop()
-        self._rewire(node, reads)
-        new = node.value is _NEVER
-        equal = node.value is value or node.value == value
+            self._rewire(node, reads)
+        known = node.value
+        equal = known is value or known == value
         node.state = CLEAN
         if not equal:
             node.value = value
@@ -319,8 +385,13 @@ class Engine:
                     reader.state = DIRTY
                     reader.suspects = None
         self.executions[query.name] += 1
-        outcome = Outcome.EQUAL if equal else Outcome.NEW if new else Outcome.CHANGED
+        if type(value) is _Failure:
+            outcome = Outcome.FAILED
+        else:
+            outcome = Outcome.EQUAL if equal else Outcome.NEW if known is _NEVER else Outcome.CHANGED
         self.log.append(Execution(self._epoch, query.name, node.args, outcome))
+        if self._unread and not self._running:
+            self._forget()
 
     def _rewire(self, node: Node, reads: dict[Node, None]) -> None:
         before = node.deps
@@ -329,11 +400,12 @@ class Engine:
             return
         node.deps = after
         for dep in after:
-            dep.readers[node] = None
+            dep.add_reader(node)
         for dep in before:
             if dep not in reads:
-                del dep.readers[node]
-                self._release(dep)
+                dep.remove_reader(node)
+                if not dep.readers:
+                    self._unread.append(dep)
 
     # --- watching --------------------------------------------------------------------------------------------
 
@@ -344,10 +416,10 @@ class Engine:
         """
         assert not kwargs, f"{query.name}: a query takes positional arguments only"
         assert not self._running, "a query must not watch"
-        value = self.derive(query, args)
+        self.derive(query, args)
         node = self._nodes[query][args]
         if node.watch is None:
-            node.watch = Watch(node, query, args, value)
+            node.watch = Watch(node, query, args)
             self._watched += 1
         else:
             node.watch.holders += 1
@@ -361,50 +433,54 @@ class Engine:
             node.watch = None
             self._watched -= 1
             self._moved.pop(node, None)
-            self._release(node)
+            self._unread.append(node)
+            self._forget()
 
     def flush(self) -> list[Watch[Any]]:
-        """Settle every watched value that a write may have touched; return those that really changed."""
+        """Settle every watched value that a write may have touched; return those that really changed.
+
+        A query that raised is among them, and its `value` raises; it does not keep the others from being told.
+        """
         assert not self._writing, "flush after the write, not within it"
+        assert not self._running, "a query must not flush"
+        for node in self._moved:
+            if node.state != CLEAN:
+                self._settle(node)
+        # Only now, with nothing left that can raise, is anything reported: what is told is told once.
         changed: list[Watch[Any]] = []
-        moved, self._moved = self._moved, {}
-        try:
-            while moved:
-                node = next(iter(moved))
-                if node.state != CLEAN:
-                    self._settle(node)
-                del moved[node]
-                watch = node.watch
-                if watch is not None and watch.value is not node.value and watch.value != node.value:
-                    watch.value = node.value
-                    changed.append(watch)
-        finally:
-            # A query that raised is a defect; what had not been settled is still to be told about.
-            self._moved = {**moved, **self._moved}
+        for node in self._moved:
+            watch = node.watch
+            if watch is not None and watch._value is not node.value and watch._value != node.value:
+                watch._value = node.value
+                changed.append(watch)
+        self._moved.clear()
         return changed
 
     # --- forgetting ------------------------------------------------------------------------------------------
 
-    def _release(self, node: Node) -> None:
-        pending = [node]
+    def _forget(self) -> None:
+        """Let go of what nothing reads any more.
+
+        Never while a query runs: what it has read is not yet wired to it, and looks unread.
+        """
+        pending, self._unread = self._unread, []
         while pending:
             gone = pending.pop()
-            if gone.readers or gone.watch is not None or gone.state == RUNNING:
-                continue
             nodes = self._nodes[gone.table]
-            if nodes.get(gone.args) is not gone:
+            if gone.readers or gone.watch is not None or nodes.get(gone.args) is not gone:
                 continue
             del nodes[gone.args]
             for dep in gone.deps:
-                dep.readers.pop(gone, None)
-                pending.append(dep)
+                dep.remove_reader(gone)
+                if not dep.readers:
+                    pending.append(dep)
 
     def collect(self) -> int:
         """Forget everything that nothing reads and nobody watches; returns how many nodes went."""
+        assert not self._running, "a query must not collect"
         before = self.statistics().nodes
-        for nodes in self._nodes.values():
-            for node in list(nodes.values()):
-                self._release(node)
+        self._unread.extend(node for node in self.nodes() if not node.readers)
+        self._forget()
         return before - self.statistics().nodes
 
     def nodes(self) -> Iterable[Node]:
@@ -425,8 +501,15 @@ class Write:
         self.facts[table, key] = value
 
 
+class _Move(NamedTuple):
+    """What one epoch did to the keys of one index value."""
+
+    out: list[Any]
+    into: list[Any]
+
+
 class _Bucket:
-    """The keys of one index value; sorted once a reader asks, and kept sorted by insertion from then on."""
+    """The keys of one index value; sorted once a reader asks, and kept sorted under small changes from then on."""
 
     __slots__ = ("_sorted", "keys")
 
@@ -434,19 +517,25 @@ class _Bucket:
         self.keys: set[Any] = set()
         self._sorted: tuple[Any, ...] | None = None
 
-    def add(self, key: Any) -> None:
-        self.keys.add(key)
-        if self._sorted is not None:
-            at = bisect_left(self._sorted, key)
-            self._sorted = (*self._sorted[:at], key, *self._sorted[at:])
-
-    def discard(self, key: Any) -> None:
-        self.keys.discard(key)
-        if self._sorted is not None:
-            at = bisect_left(self._sorted, key)
-            self._sorted = self._sorted[:at] + self._sorted[at + 1 :]
+    def change(self, move: _Move) -> None:
+        self.keys.difference_update(move.out)
+        self.keys.update(move.into)
+        # Each insertion copies the tuple; beyond a few, sorting anew is cheaper.
+        if self._sorted is not None and len(move.out) + len(move.into) <= 8:
+            keys = list(self._sorted)
+            for key in move.out:
+                del keys[bisect_left(keys, key)]
+            for key in move.into:
+                insort(keys, key)
+            self._sorted = tuple(keys)
+        else:
+            self._sorted = None
 
     def sorted(self) -> tuple[Any, ...]:
         if self._sorted is None:
             self._sorted = tuple(sorted(self.keys))
         return self._sorted
+
+
+def _name(node: Node) -> str:
+    return f"{node.table.name}({', '.join(map(repr, node.args))})"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ostria.engine.core import Engine, Node
+from ostria.engine.tables import Query
 
 STATES = ("clean", "check", "dirty", "running")
 
@@ -33,5 +34,6 @@ def _entry(node: Node) -> dict[str, Any]:
 
 
 def _name(node: Node) -> str:
-    args = node.args if isinstance(node.args, tuple) else (node.args,)
+    # An input's key may be a tuple of its own, and stands for one argument.
+    args = node.args if isinstance(node.table, Query) else (node.args,)
     return f"{node.table.name}({', '.join(map(repr, args))})"

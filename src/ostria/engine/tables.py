@@ -49,9 +49,10 @@ class Input(Table, Generic[K, V]):
 class Index(Table, Generic[K, V, I]):
     """The keys of an input, listed by a property of their values.
 
-    `of` is pure and yields the index values of one fact; equal yields wake no reader of the index. Calling the
-    index with an index value gives the keys that have it, sorted, so that results do not depend on the order of
-    writes.
+    `of` is pure and total and yields the index values of one fact; equal yields wake no reader of the index. Calling
+    the index with an index value gives the keys that have it, sorted, so that results do not depend on the order of
+    writes; the keys of one table must therefore compare with each other. An engine builds an index when it is first
+    asked.
     """
 
     __slots__ = ("of", "source")
