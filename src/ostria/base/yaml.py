@@ -181,7 +181,9 @@ def _read(text: str, lines_before: int) -> tuple[Tree, Any]:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
         message = " ".join(part for part in (error.context, error.problem) if part)
-        raise _Refused("yaml-syntax", f"not YAML: {message}", lines_before + line + 1, column + 1) from None
+        # libyaml ends a plain text in brackets at "::]", where other readers take an IPv6 address.
+        hint = "quote the text" if message.endswith("found unexpected ':'") else ""
+        raise _Refused("yaml-syntax", f"not YAML: {message}", lines_before + line + 1, column + 1, hint) from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise _Refused("yaml-syntax", f"not YAML: {str(error).splitlines()[0]}", lines_before + 1, 1) from None
 

@@ -7,6 +7,7 @@ sees a document. Nothing here knows where objects come from, or what they mean t
 """
 
 from ostria.resources.kinds import KINDS, Kind, kind_of, kind_of_shape
+from ostria.resources.parse import Reading, parse, read, read_text
 from ostria.resources.shapes import Meta, Object
 from ostria.resources.store import Change, Store, by_kind, by_namespace, find, objects, origins, problems, refusals
 
@@ -16,6 +17,7 @@ __all__ = [
     "Kind",
     "Meta",
     "Object",
+    "Reading",
     "Store",
     "by_kind",
     "by_namespace",
@@ -24,6 +26,9 @@ __all__ = [
     "kind_of_shape",
     "objects",
     "origins",
+    "parse",
     "problems",
+    "read",
+    "read_text",
     "refusals",
 ]

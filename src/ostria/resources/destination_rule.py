@@ -12,7 +12,7 @@ from ostria.base.durations import Duration
 from ostria.resources.shapes import Int32, Labels, Object, OneOf, Strict, UInt32
 from ostria.resources.virtual_service import PortSelector
 
-UInt64 = Annotated[int, Limit(ge=0, le=2**64 - 1)]
+UInt64 = Annotated[int, Limit(ge=0)]  # msgspec holds bounds in 64 signed bits.
 SimpleLB = Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST"]
 TLSMode = Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ostria.resources import kubernetes
+from ostria.base import Problem
+from ostria.resources import kubernetes, validation
 from ostria.resources.destination_rule import DestinationRule
 from ostria.resources.gateway import Gateway
 from ostria.resources.peer_authentication import PeerAuthentication
@@ -46,7 +47,7 @@ class Kind(NamedTuple):
     namespaced: bool = True
     ours: bool = False
     columns: tuple[Column, ...] = ()
-    validate: Callable[[Any], Iterable[Any]] | None = None
+    validate: Callable[[Any], Iterable[Problem]] | None = None
 
     @property
     def api_version(self) -> str:
@@ -61,7 +62,7 @@ NETWORKING = "networking.istio.io"
 _TABLE = (
     Kind(
         "VirtualService", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "virtualservices", "virtualservice",
-        VirtualService, ("vs",), ISTIO, ours=True,
+        VirtualService, ("vs",), ISTIO, ours=True, validate=validation.validate_virtual_service,
         columns=(
             Column("Gateways", ".spec.gateways", description="The gateways whose traffic is routed"),
             Column("Hosts", ".spec.hosts", description="The hosts that requests name"),
@@ -70,16 +71,16 @@ _TABLE = (
     ),
     Kind(
         "DestinationRule", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "destinationrules", "destinationrule",
-        DestinationRule, ("dr",), ISTIO, ours=True,
+        DestinationRule, ("dr",), ISTIO, ours=True, validate=validation.validate_destination_rule,
         columns=(Column("Host", ".spec.host", description="The service that is called"), AGE),
     ),
     Kind(
         "Gateway", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "gateways", "gateway",
-        Gateway, ("gw",), ISTIO, ours=True,
+        Gateway, ("gw",), ISTIO, ours=True, validate=validation.validate_gateway,
     ),
     Kind(
         "ServiceEntry", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "serviceentries", "serviceentry",
-        ServiceEntry, ("se",), ISTIO, ours=True,
+        ServiceEntry, ("se",), ISTIO, ours=True, validate=validation.validate_service_entry,
         columns=(
             Column("Hosts", ".spec.hosts", description="The hosts of the service"),
             Column("Location", ".spec.location", description="Outside the mesh (MESH_EXTERNAL) or in it"),
@@ -90,13 +91,15 @@ _TABLE = (
     Kind(
         "PeerAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "peerauthentications", "peerauthentication",
         PeerAuthentication, ("pa",), ("istio-io", "security-istio-io"), ours=True,
+        validate=validation.validate_peer_authentication,
         columns=(Column("Mode", ".spec.mtls.mode", description="The mutual TLS mode"), AGE),
     ),
     Kind("Namespace", "", ("v1",), "v1", "namespaces", "namespace", kubernetes.Namespace, ("ns",), namespaced=False),
     Kind("Node", "", ("v1",), "v1", "nodes", "node", kubernetes.Node, ("no",), namespaced=False),
     Kind("Service", "", ("v1",), "v1", "services", "service", kubernetes.Service, ("svc",), ("all",)),
     Kind("Pod", "", ("v1",), "v1", "pods", "pod", kubernetes.Pod, ("po",), ("all",)),
-    Kind("ConfigMap", "", ("v1",), "v1", "configmaps", "configmap", kubernetes.ConfigMap, ("cm",)),
+    Kind("ConfigMap", "", ("v1",), "v1", "configmaps", "configmap", kubernetes.ConfigMap, ("cm",),
+         validate=validation.validate_config_map),
     Kind("Secret", "", ("v1",), "v1", "secrets", "secret", kubernetes.Secret),
     Kind("ServiceAccount", "", ("v1",), "v1", "serviceaccounts", "serviceaccount", kubernetes.ServiceAccount, ("sa",)),
     Kind(

@@ -1,0 +1,23 @@
+"""What the API's types cannot say: the verdicts that Istio's admission webhook gives, one module a kind.
+
+    typed object -> problems, with the field but without object and line, which the door fills in
+
+Every function is pure and looks at one object only; what needs a second object is analysis. An error means that the
+object is refused, a warning that it is taken and probably not meant so.
+"""
+
+from ostria.resources.validation.config_map import validate_config_map
+from ostria.resources.validation.destination_rule import validate_destination_rule
+from ostria.resources.validation.gateway import validate_gateway
+from ostria.resources.validation.peer_authentication import validate_peer_authentication
+from ostria.resources.validation.service_entry import validate_service_entry
+from ostria.resources.validation.virtual_service import validate_virtual_service
+
+__all__ = [
+    "validate_config_map",
+    "validate_destination_rule",
+    "validate_gateway",
+    "validate_peer_authentication",
+    "validate_service_entry",
+    "validate_virtual_service",
+]

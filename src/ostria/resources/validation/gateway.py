@@ -1,0 +1,141 @@
+"""Gateway: https://istio.io/latest/docs/reference/config/networking/gateway/."""
+
+from __future__ import annotations
+
+import re
+
+from ostria.base.hosts import is_dns_label, is_ip, is_partial
+from ostria.resources.gateway import Gateway, Server, ServerTLSSettings
+from ostria.resources.validation.findings import (
+    CONFLICT,
+    DUPLICATE,
+    HTTP_PROTOCOLS,
+    INVALID,
+    MISSING,
+    NO_EFFECT,
+    PROTOCOLS,
+    TLS_PROTOCOLS,
+    Findings,
+    check_labels,
+    check_pattern,
+    check_port,
+    error,
+    warning,
+)
+
+_CIPHER = re.compile(r"[A-Z0-9_-]+")
+_OWN_CERTIFICATE = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
+_VERSIONS = ("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3")
+
+
+def validate_gateway(gateway: Gateway) -> Findings:
+    """Everything that is wrong with one gateway."""
+    servers = gateway.spec.servers
+    if not servers:
+        yield error(MISSING, "spec.servers", "a gateway needs at least one server")
+    yield from check_labels("spec.selector", gateway.spec.selector)
+    names: set[str] = set()
+    for index, server in enumerate(servers):
+        field = f"spec.servers[{index}]"
+        if server.port.name in names:
+            yield error(DUPLICATE, f"{field}.port.name", f'the port name "{server.port.name}" is already taken')
+        names.add(server.port.name)
+        yield from _server(field, server)
+
+
+def _server(field: str, server: Server) -> Findings:
+    if not server.hosts:
+        yield error(MISSING, f"{field}.hosts", "a server needs at least one host", 'write "*" for all')
+    for index, host in enumerate(server.hosts):
+        yield from _host(f"{field}.hosts[{index}]", host)
+    port = server.port
+    protocol = port.protocol.upper()
+    if not port.name:
+        yield error(MISSING, f"{field}.port.name", "the port needs a name")
+    if protocol not in PROTOCOLS:
+        yield error(INVALID, f"{field}.port.protocol", f'"{port.protocol[:60]}" is not a protocol of Istio')
+    if not server.bind.startswith("unix://"):
+        yield from check_port(f"{field}.port.number", port.number)
+    if port.target_port:
+        yield warning(NO_EFFECT, f"{field}.port.targetPort", "targetPort of a gateway is deprecated and does nothing")
+    yield from _bind(f"{field}.bind", server.bind)
+    tls = server.tls
+    if tls is None:
+        if protocol in TLS_PROTOCOLS:
+            yield error(MISSING, f"{field}.tls", f"a server of protocol {protocol} needs tls settings")
+        return
+    place = f"{field}.tls"
+    if protocol in TLS_PROTOCOLS:
+        if tls.https_redirect:
+            yield warning(NO_EFFECT, f"{place}.httpsRedirect", "httpsRedirect has an effect on HTTP servers only")
+    elif protocol not in HTTP_PROTOCOLS:
+        yield error(CONFLICT, place, f"a server of protocol {protocol} cannot have tls settings")
+    elif not tls.https_redirect and tls.mode != "PASSTHROUGH":
+        message = "a server for plain HTTP cannot have tls settings other than httpsRedirect"
+        yield error(CONFLICT, place, message, "use protocol: HTTPS")
+    yield from _tls(place, tls)
+
+
+def _host(field: str, text: str) -> Findings:
+    namespace, slash, host = text.partition("/")
+    if not slash:
+        namespace, host = "*", text
+    if namespace not in ("*", ".") and not is_dns_label(namespace):
+        yield error(INVALID, field, f'invalid namespace value "{namespace[:100]}" in "{text[:100]}"')
+    if is_partial(host):
+        message = f'partial wildcard "{host[:100]}" not allowed'
+        yield error(INVALID, field, message, "the wildcard must be a label of its own, as in *.example.com")
+    else:
+        yield from check_pattern(field, host)
+
+
+def _bind(field: str, bind: str) -> Findings:
+    if not bind:
+        return
+    if bind.startswith("unix://"):
+        path = bind.removeprefix("unix://")
+        if not path.startswith(("/", "@")):
+            yield error(INVALID, field, f'"{bind[:100]}" is not an absolute path')
+    elif not is_ip(bind):
+        yield error(INVALID, field, f'"{bind[:100]}" is neither an IP address nor unix:// and a path')
+
+
+def _tls(field: str, tls: ServerTLSSettings) -> Findings:
+    for index, cipher in enumerate(tls.cipher_suites):
+        if not _CIPHER.fullmatch(cipher):
+            yield warning(NO_EFFECT, f"{field}.cipherSuites[{index}]", f'"{cipher[:60]}" is no cipher suite')
+    lowest, highest = _VERSIONS.index(tls.min_protocol_version), _VERSIONS.index(tls.max_protocol_version)
+    if lowest and highest and lowest > highest:
+        yield error(CONFLICT, f"{field}.minProtocolVersion", "minProtocolVersion is above maxProtocolVersion")
+    files = {
+        "serverCertificate": tls.server_certificate,
+        "privateKey": tls.private_key,
+        "caCertificates": tls.ca_certificates,
+    }
+    sources = [
+        name
+        for name, given in (
+            ("credentialName", tls.credential_name),
+            ("credentialNames", tls.credential_names),
+            ("tlsCertificates", tls.tls_certificates),
+        )
+        if given
+    ]
+    if len(sources) > 1:
+        yield error(CONFLICT, f"{field}.{sources[1]}", f"only one of {' and '.join(sources)} may be set")
+    if len(tls.credential_names) > 2 or len(tls.tls_certificates) > 2:
+        place = "credentialNames" if tls.credential_names else "tlsCertificates"
+        yield error(INVALID, f"{field}.{place}", "at most two certificates, one RSA and one ECDSA, are possible")
+    if tls.mode in ("ISTIO_MUTUAL", "AUTO_PASSTHROUGH", "PASSTHROUGH"):
+        for name, value in (*files.items(), *((name, "given") for name in sources)):
+            if value and tls.mode == "ISTIO_MUTUAL":
+                yield error(CONFLICT, f"{field}.{name}", f"{name} cannot be set with mode ISTIO_MUTUAL")
+            elif value:
+                yield warning(NO_EFFECT, f"{field}.{name}", f"{name} has no effect with mode {tls.mode}")
+        return
+    if tls.mode in _OWN_CERTIFICATE and not sources:
+        needed = ["serverCertificate", "privateKey"] + (["caCertificates"] if tls.mode != "SIMPLE" else [])
+        for name in needed:
+            if not files[name]:
+                message = f"mode {tls.mode} needs {name}"
+                yield error(MISSING, field, message, "or name a Secret with credentialName")
