@@ -12,6 +12,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+import msgspec
+
 from ostria.base import ObjectKey
 
 Labels = tuple[tuple[str, str], ...]
@@ -312,9 +314,11 @@ class ClusterRef(NamedTuple):
         return cls(host, int(port), subset) if direction == "outbound" and bar and port.isdigit() else None
 
 
-# Where a destination does not exist: Envoy answers 503 with the flag NC, as Istio's users know it.
-class MissingDestination(NamedTuple):
-    """A destination that nothing in the mesh provides; recorded with a Problem, and 503 when it is called."""
+class MissingDestination(msgspec.Struct, frozen=True):
+    """A destination that nothing in the mesh provides; recorded with a Problem, and 503 when it is called.
+
+    No tuple, unlike its neighbours: it must not be equal to the cluster of the same name when that one comes.
+    """
 
     host: str
     port: int = 0

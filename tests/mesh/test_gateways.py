@@ -1,0 +1,127 @@
+"""What a gateway serves, on which ports, and which routes stand behind it."""
+
+from __future__ import annotations
+
+from doubles.meshes import Mesh, service
+from ostria.mesh.gateways import gateway_conflicts, gateway_listeners, gateway_virtual_hosts
+from ostria.mesh.traits import ClientTraits, ProxyType
+
+EDGE = ClientTraits(ProxyType.GATEWAY, "istio-system", (("app", "istio-ingressgateway"), ("istio", "ingressgateway")))
+
+GATEWAY_SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: istio-ingressgateway, namespace: istio-system}
+spec:
+  clusterIP: 10.96.0.100
+  selector: {istio: ingressgateway}
+  ports: [{port: 80, targetPort: 8080, name: http2}, {port: 443, targetPort: 8443, name: https}]
+"""
+
+
+def gateway(name: str, hosts: str = '"*"', *, port: int = 80, protocol: str = "HTTP", more: str = "") -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {name}, creationTimestamp: "2026-01-01T00:00:00Z"}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers:
+  - port: {{number: {port}, name: port-{port}, protocol: {protocol}}}
+    hosts: [{hosts}]
+    {more}
+"""
+
+
+def virtual_service(name: str, host: str, gateways: str, prefix: str = "/", namespace: str = "default") -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  hosts: ["{host}"]
+  gateways: [{gateways}]
+  http:
+  - name: {name}
+    match: [{{uri: {{prefix: {prefix}}}}}]
+    route: [{{destination: {{host: reviews.default.svc.cluster.local}}}}]
+"""
+
+
+def check(mesh: Mesh, table: str, expect: dict[str, list[str]]) -> None:
+    """Domain -> the names of its routes, in one route table of the ingress gateway."""
+    hosts = gateway_virtual_hosts(mesh.db, table, EDGE)
+    assert {host.domains[0]: [route.name for route in host.routes] for host in hosts} == expect
+
+
+def edge(*texts: str) -> Mesh:
+    return Mesh(GATEWAY_SERVICE, service("reviews", ip="10.96.0.1"), *texts)
+
+
+def test_the_gateways_own_service_says_where_a_port_is_served():
+    mesh = edge(gateway("a"), gateway("b", port=9000))
+    found = gateway_listeners(mesh.db, EDGE.namespace, EDGE.labels)
+    assert [(listener.port, [server.service_port for server in listener.servers]) for listener in found] == [
+        (8080, [80]),
+        (9000, [9000]),
+    ]
+
+
+def test_a_selector_that_does_not_match_serves_nothing():
+    mesh = edge(gateway("a").replace("istio: ingressgateway", "istio: egressgateway"))
+    assert gateway_listeners(mesh.db, EDGE.namespace, EDGE.labels) == ()
+
+
+def test_a_rule_is_bound_by_its_gateways_name_and_namespace():
+    mesh = edge(
+        gateway("a"),
+        virtual_service("same", "a.example.com", "a"),
+        virtual_service("named", "b.example.com", "default/a", namespace="other"),
+        virtual_service("wrong", "c.example.com", "a", namespace="other"),
+    )
+    check(mesh, "http.8080", {"a.example.com": ["same"], "b.example.com": ["named"]})
+
+
+def test_a_server_takes_the_hosts_it_names_and_the_namespaces_it_names():
+    mesh = edge(
+        gateway("a", '"default/*.example.com", "other/only.example.org"'),
+        virtual_service("one", "shop.example.com", "a"),
+        virtual_service("two", "shop.example.net", "a"),
+        virtual_service("three", "only.example.org", "a"),
+        virtual_service("four", "*", "default/a", namespace="other"),
+    )
+    check(mesh, "http.8080", {"shop.example.com": ["one"], "only.example.org": ["four"]})
+
+
+def test_routes_of_several_rules_for_one_host_are_joined_and_what_takes_all_comes_last():
+    mesh = edge(
+        gateway("a"),
+        virtual_service("all", "shop.example.com", "a").replace("spec:", "spec:"),
+        virtual_service("static", "shop.example.com", "a", "/static"),
+    )
+    check(mesh, "http.8080", {"shop.example.com": ["static", "all"]})
+
+
+def test_two_gateways_may_share_a_port():
+    mesh = edge(
+        gateway("a", '"a.example.com"'),
+        gateway("b", '"b.example.com"'),
+        virtual_service("one", "a.example.com", "a"),
+        virtual_service("two", "b.example.com", "b"),
+    )
+    check(mesh, "http.8080", {"a.example.com": ["one"], "b.example.com": ["two"]})
+
+
+def test_a_port_that_is_taken_for_something_else_stays_the_older_ones():
+    mesh = edge(
+        gateway("a"),
+        gateway("b", protocol="TCP").replace("2026-01-01", "2026-01-02"),
+    )
+    conflicts = gateway_conflicts(mesh.db, EDGE.namespace, EDGE.labels)
+    assert [(each.server.gateway.name, each.taken_by.gateway.name) for each in conflicts] == [("b", "a")]
+
+
+def test_a_redirect_to_https_needs_no_rule():
+    mesh = edge(gateway("a", '"shop.example.com"', more="tls: {httpsRedirect: true}"))
+    (host,) = gateway_virtual_hosts(mesh.db, "http.8080", EDGE)
+    assert (host.domains, host.require_tls) == (("shop.example.com",), True)
