@@ -20,7 +20,7 @@ class Settings(NamedTuple):
     """How this control plane was started. `revision` "" is the default one.
 
     `socket_mark` is what tells Envoy's own traffic from the application's where its owner cannot (one machine,
-    without root); None where the owner does.
+    without root); None where the owner does. `ipv6` says whether proxies may listen on :: as well.
     """
 
     root_namespace: str = "istio-system"
@@ -28,6 +28,7 @@ class Settings(NamedTuple):
     revision: str = ""
     cluster: str = ""
     socket_mark: int | None = None
+    ipv6: bool = True
 
 
 settings_input: Input[str, Settings] = Input("mesh.settings")
@@ -78,7 +79,25 @@ def allow_any_outbound(db: Engine) -> bool:
     return mesh_config(db).outbound_traffic_policy.mode != "REGISTRY_ONLY"
 
 
+class AccessLog(NamedTuple):
+    """Where proxies write a line for each request, and how; `format` "" is Istio's own."""
+
+    path: str
+    format: str
+    json: bool
+
+
 @query
-def access_log_file(db: Engine) -> str:
-    """Where proxies write their access log, "" for nowhere."""
-    return mesh_config(db).access_log_file
+def access_log(db: Engine) -> AccessLog | None:
+    """The mesh's access log, None where MeshConfig names no file."""
+    config = mesh_config(db)
+    if not config.access_log_file:
+        return None
+    return AccessLog(config.access_log_file, config.access_log_format, config.access_log_encoding == "JSON")
+
+
+@query
+def trust_domains(db: Engine) -> tuple[str, ...]:
+    """The trust domains whose workloads are taken for what they say: the mesh's own and its aliases."""
+    config = mesh_config(db)
+    return (config.trust_domain, *config.trust_domain_aliases)

@@ -1,0 +1,147 @@
+"""Listeners by name: a sidecar's two that catch everything, those for what it calls, and a gateway's ports."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostria.engine import Engine, query
+from ostria.envoy import listeners
+from ostria.envoy.access_log import LogFile
+from ostria.envoy.addresses import ANY_V4
+from ostria.envoy.clusters import BLACK_HOLE, PASSTHROUGH
+from ostria.envoy.fragments import Fragment, ResourceType, fragment
+from ostria.envoy.gateways import gateway_listener
+from ostria.envoy.inbound import VIRTUAL_INBOUND, virtual_inbound
+from ostria.envoy.listeners import VIRTUAL_OUTBOUND, listener_name
+from ostria.mesh.gateways import bind_addresses, gateway_listeners, is_http_server, route_table
+from ostria.mesh.inbound import inbound_of
+from ostria.mesh.model import ClusterRef, GatewayListener, Inbound, Protocol
+from ostria.mesh.outbound import caught_at, caught_scope, outbound_places, outbound_scope, sniffs
+from ostria.mesh.settings import access_log, allow_any_outbound, settings, trust_domains
+from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
+
+ClusterNames = frozenset[tuple[ResourceType, str]]
+
+
+def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
+    """All listeners of a proxy."""
+    if client.proxy_type is ProxyType.GATEWAY:
+        return tuple(_gateway_name(found) for found in gateway_listeners(db, client.namespace, client.labels))
+    return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *_outbound_names(db, outbound_scope(db).project(client).namespace))
+
+
+@query
+def _outbound_names(db: Engine, namespace: str) -> tuple[str, ...]:
+    return tuple(listener_name(place.address or ANY_V4, place.port) for place in outbound_places(db, namespace))
+
+
+def _gateway_name(listener: GatewayListener) -> str:
+    return listener_name(listener.bind or ANY_V4, listener.port)
+
+
+def scope(db: Engine, name: str) -> Scope:
+    """What tells clients apart for one listener.
+
+    A gateway's port and a sidecar's may have one name, and a gateway's is its own; a listener for one service's
+    address can only be a sidecar's, unless a Gateway binds to that address.
+    """
+    address = name.rpartition("_")[0]
+    if not address or address == ANY_V4 or address in bind_addresses(db):
+        return EACH
+    return Scope(proxy_type=True, namespaces=caught_scope(db, address))
+
+
+def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
+    """One listener, as far as the client has it."""
+    if client.proxy_type is ProxyType.GATEWAY:
+        return _gateway(db, name, client)
+    if name == VIRTUAL_OUTBOUND:
+        return _virtual_outbound(db)
+    if name == VIRTUAL_INBOUND:
+        return _virtual_inbound(db, inbound_of(db, client))
+    address, _, port = name.rpartition("_")
+    if not address or not port.isdigit():
+        return None
+    return _anywhere(db, int(port)) if address == ANY_V4 else _at(db, address, int(port), client.namespace)
+
+
+@query
+def log_file(db: Engine) -> LogFile | None:
+    """The mesh's access log as Envoy is told of it."""
+    log = access_log(db)
+    if log is None or not log.format:
+        return LogFile(log.path) if log else None
+    if not log.json:
+        return LogFile(log.path, log.format if log.format.endswith("\n") else log.format + "\n")
+    try:
+        fields = msgspec.json.decode(log.format, type=dict[str, str])
+    except msgspec.DecodeError:
+        return LogFile(log.path)
+    return LogFile(log.path, json=tuple(fields.items()))
+
+
+# --- a sidecar's --------------------------------------------------------------------------------------------------
+
+
+@query
+def _virtual_outbound(db: Engine) -> Fragment:
+    anything = allow_any_outbound(db)
+    body = listeners.virtual_outbound(allow_any=anything, ipv6=settings(db).ipv6, log=log_file(db))
+    return fragment(VIRTUAL_OUTBOUND, body, references=_clusters(PASSTHROUGH if anything else BLACK_HOLE))
+
+
+@query
+def _virtual_inbound(db: Engine, side: Inbound) -> Fragment:
+    body = virtual_inbound(side, trust_domains=trust_domains(db), ipv6=settings(db).ipv6, log=log_file(db))
+    return fragment(VIRTUAL_INBOUND, body, side.origins)
+
+
+@query
+def _anywhere(db: Engine, port: int) -> Fragment:
+    """HTTP on any address: the request says which host it is for."""
+    name, ipv6, log = listener_name(ANY_V4, port), settings(db).ipv6, log_file(db)
+    table = frozenset({(ResourceType.ROUTES, str(port))})
+    if not sniffs(db, port):
+        return fragment(name, listeners.outbound_http(ANY_V4, port, str(port), ipv6=ipv6, log=log), references=table)
+    rest = PASSTHROUGH if allow_any_outbound(db) else BLACK_HOLE
+    body = listeners.outbound_auto(ANY_V4, port, str(port), rest, ipv6=ipv6, log=log)
+    return fragment(name, body, references=table | _clusters(rest))
+
+
+@query
+def _at(db: Engine, address: str, port: int, namespace: str) -> Fragment | None:
+    """A service's own address: the connection says which service it is for."""
+    caught = caught_at(db, address, port, namespace)
+    if caught is None or caught.port.protocol.is_http:
+        return None
+    name, log = listener_name(address, port), log_file(db)
+    cluster = ClusterRef(caught.service.host, port).name
+    references = _clusters(cluster)
+    if caught.port.protocol is Protocol.AUTO:
+        table = f"{caught.service.host}:{port}"
+        body = listeners.outbound_auto(address, port, table, cluster, log=log)
+        references |= {(ResourceType.ROUTES, table)}
+    else:
+        body = listeners.outbound_tcp(address, port, cluster, log=log)
+    return fragment(name, body, frozenset({caught.service.origin}), references)
+
+
+def _clusters(*names: str) -> ClusterNames:
+    return frozenset((ResourceType.CLUSTER, name) for name in names)
+
+
+# --- a gateway's --------------------------------------------------------------------------------------------------
+
+
+def _gateway(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
+    found = gateway_listeners(db, client.namespace, client.labels)
+    listener = next((each for each in found if _gateway_name(each) == name), None)
+    return _gateway_listener(db, listener) if listener else None
+
+
+@query
+def _gateway_listener(db: Engine, listener: GatewayListener) -> Fragment:
+    body = gateway_listener(listener, trust_domains=trust_domains(db), ipv6=settings(db).ipv6, log=log_file(db))
+    tables = {(ResourceType.ROUTES, route_table(server)) for server in listener.servers if is_http_server(server)}
+    origins = {server.gateway for server in listener.servers}
+    return fragment(_gateway_name(listener), body, frozenset(origins), frozenset(tables))
