@@ -1,0 +1,415 @@
+"""What exists, for whom, and who must hear when it changes: the streams' common view of the engine.
+
+Streams with equal traits are one *party*. A resource that somebody subscribes to is a *topic*; it has as many
+*variants* as its scope tells the topic's parties apart, mostly one. What a wildcard stands for is a *listing*, shared
+by all parties whose traits the listing does not tell apart.
+
+    party (traits) --listing or name--> topic --scope.project(traits)--> variant --> fragment
+
+So the engine is watched once a variant and never once a stream, and a change costs the streams that receive it (and,
+where a resource does tell clients apart, one projection for each of the topic's parties).
+
+A view holds the values that were applied last, not the engine's newest: while a refusal is being inquired into, the
+engine computes trial values that nobody but the judge may see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from ostria.engine import Engine, Query, Watch
+from ostria.envoy.fragments import Fragment, ResourceType
+from ostria.xds import wire
+from ostria.xds.protocol import WILDCARD
+
+T = TypeVar("T")
+
+
+class Scope(Protocol[T]):
+    """What tells clients apart for one resource."""
+
+    def project(self, traits: T) -> T:
+        """The traits with everything dropped that this resource does not tell apart."""
+        ...
+
+
+class Catalogue(NamedTuple, Generic[T]):
+    """The queries that hold all generated resources; T is the clients' traits, frozen and opaque here.
+
+    `names`: all names of a type that a client sees, for wildcards. `scope`: a `Scope[T]` for one resource, or with the
+    name "*" for the listing of the type. `fragment`: one resource for projected traits, or None where there is none.
+    """
+
+    names: Query[[ResourceType, T], tuple[str, ...]]
+    # A query's result type is invariant, and every mesh has its own Scope class: hence not Scope[T].
+    scope: Query[[ResourceType, str], Any]
+    fragment: Query[[ResourceType, str, T], Fragment | None]
+
+
+class Subscriber(Generic[T]):
+    """One who hears of changes. `traits` change by `Views.move` only."""
+
+    __slots__ = ("traits",)
+
+    def __init__(self, traits: T) -> None:
+        self.traits = traits
+
+
+Parties = dict[Any, set[Subscriber[T]]]
+Key = tuple[ResourceType, str]
+
+
+class Variant(Generic[T]):
+    """One resource as the parties see it whose traits project alike."""
+
+    __slots__ = ("_encoded", "fragment", "holders", "topic", "traits", "watch")
+
+    def __init__(self, topic: Topic[T], traits: T, watch: Watch[Fragment | None]) -> None:
+        self.topic = topic
+        self.traits = traits
+        self.watch = watch
+        self.fragment = watch.value
+        self.holders = 0
+        self._encoded: bytes | None = None
+
+    def apply(self) -> Fragment | None:
+        """Take over the engine's value; returns the one before."""
+        before, self.fragment = self.fragment, self.watch.value
+        self._encoded = None
+        return before
+
+    @property
+    def encoded(self) -> bytes:
+        """The fragment as an entry of a response; there must be one."""
+        if self._encoded is None:
+            assert self.fragment is not None
+            self._encoded = wire.resource(self.topic.type, self.fragment)
+        return self._encoded
+
+
+class Topic(Generic[T]):
+    """One resource that somebody wants, by name (`parties`) or within listings."""
+
+    __slots__ = ("listings", "name", "parties", "scope", "type", "variants", "watch")
+
+    def __init__(self, type: ResourceType, name: str, watch: Watch[Scope[T]]) -> None:
+        self.type = type
+        self.name = name
+        self.watch = watch
+        self.scope = watch.value
+        self.variants: dict[Any, Variant[T]] = {}
+        self.listings: set[Listing[T]] = set()
+        self.parties: Parties[T] = {}
+
+    def everyone(self) -> Iterator[tuple[T, set[Subscriber[T]]]]:
+        """Each hold on a variant: its traits, and the streams behind it."""
+        yield from self.parties.items()
+        for listing in self.listings:
+            yield from listing.parties.items()
+
+    def variant(self, traits: T) -> Variant[T] | None:
+        """What a party that holds this topic sees of it."""
+        if len(self.variants) == 1:
+            # The party's own variant is among them, so this is it.
+            return next(iter(self.variants.values()))
+        return self.variants.get(self.scope.project(traits))
+
+
+class Listing(Generic[T]):
+    """What a wildcard of a type stands for, for all parties that it does not tell apart."""
+
+    __slots__ = ("names", "ordered", "parties", "traits", "type", "watch")
+
+    def __init__(self, type: ResourceType, traits: T, watch: Watch[tuple[str, ...]]) -> None:
+        self.type = type
+        self.traits = traits
+        self.watch = watch
+        self.ordered = watch.value
+        self.names = frozenset(watch.value)
+        self.parties: Parties[T] = {}
+
+
+class _Root(Generic[T]):
+    """All listings of a type, and what tells their parties apart."""
+
+    __slots__ = ("listings", "scope", "type", "watch")
+
+    def __init__(self, type: ResourceType, watch: Watch[Scope[T]]) -> None:
+        self.type = type
+        self.watch = watch
+        self.scope = watch.value
+        self.listings: dict[Any, Listing[T]] = {}
+
+
+# Tells a subscriber that a resource it sees is another now; the last argument says that it has just come to be.
+Tell = Callable[[Any, ResourceType, str, bool], None]
+
+# A listing is settled before the scopes of what it lists, and those before the fragments.
+_ORDER: tuple[type, ...] = (_Root, Listing, Topic, Variant)
+
+
+class Views(Generic[T]):
+    """All topics and listings that live; each lives as long as somebody wants it."""
+
+    def __init__(self, db: Engine, catalogue: Catalogue[T], tell: Tell) -> None:
+        self._db = db
+        self._catalogue = catalogue
+        self._tell = tell
+        self._topics: dict[ResourceType, dict[str, Topic[T]]] = {type: {} for type in ResourceType}
+        self._roots: dict[ResourceType, _Root[T]] = {}
+        self._roles: dict[Watch[Any], _Root[T] | Listing[T] | Topic[T] | Variant[T]] = {}
+
+    # --- asking ----------------------------------------------------------------------------------------------
+
+    def listing(self, type: ResourceType, traits: T) -> frozenset[str]:
+        """The names that the wildcard of a party that has joined stands for."""
+        root = self._roots[type]
+        return root.listings[root.scope.project(traits)].names
+
+    def ordered(self, type: ResourceType, traits: T) -> tuple[str, ...]:
+        """The same names, in the catalogue's order."""
+        root = self._roots[type]
+        return root.listings[root.scope.project(traits)].ordered
+
+    def find(self, type: ResourceType, name: str, traits: T) -> Variant[T] | None:
+        """The variant of a topic that the party wants, by name or by a listing that holds it."""
+        topic = self._topics[type].get(name)
+        return None if topic is None else topic.variant(traits)
+
+    def newest(self, type: ResourceType, name: str, traits: T, *, listed: bool) -> Fragment | None:
+        """The engine's newest value, applied or not; with `listed` only if the party's listing holds the name."""
+        db, catalogue = self._db, self._catalogue
+        if listed and name not in catalogue.names(db, type, catalogue.scope(db, type, WILDCARD).project(traits)):
+            return None
+        return catalogue.fragment(db, type, name, catalogue.scope(db, type, name).project(traits))
+
+    # --- subscribing -----------------------------------------------------------------------------------------
+
+    def subscribe(self, who: Subscriber[T], type: ResourceType, name: str) -> None:
+        """Want one name, whether it exists or not."""
+        self._subscribe(who, who.traits, type, name)
+
+    def unsubscribe(self, who: Subscriber[T], type: ResourceType, name: str) -> None:
+        """Want it no more."""
+        self._unsubscribe(who, who.traits, type, name)
+
+    def join(self, who: Subscriber[T], type: ResourceType) -> None:
+        """Want everything of a type."""
+        self._join(who, who.traits, type)
+
+    def leave(self, who: Subscriber[T], type: ResourceType) -> None:
+        """No longer want everything of a type."""
+        self._leave(who, who.traits, type)
+
+    def move(self, who: Subscriber[T], traits: T, names: Collection[Key], wildcards: Collection[ResourceType]) -> None:
+        """Give a subscriber other traits; it hears of every resource that this makes another to it.
+
+        `names` and `wildcards` are what it is subscribed to.
+        """
+        old = who.traits
+        before = self._versions(old, names, wildcards)
+        # The new place is taken before the old one is given up, so that what both share is not forgotten between.
+        for type in wildcards:
+            self._join(who, traits, type)
+        for type, name in names:
+            self._subscribe(who, traits, type, name)
+        after = self._versions(traits, names, wildcards)
+        for type in wildcards:
+            self._leave(who, old, type)
+        for type, name in names:
+            self._unsubscribe(who, old, type, name)
+        who.traits = traits
+        for key in before.keys() | after.keys():
+            if before.get(key) != after.get(key):
+                self._tell(who, *key, before.get(key) is None)
+
+    def _subscribe(self, who: Subscriber[T], traits: T, type: ResourceType, name: str) -> None:
+        topic = self._topic(type, name)
+        party = topic.parties.get(traits)
+        if party is None:
+            party = topic.parties[traits] = set()
+            self._hold(topic, traits)
+        party.add(who)
+
+    def _unsubscribe(self, who: Subscriber[T], traits: T, type: ResourceType, name: str) -> None:
+        topic = self._topics[type][name]
+        party = topic.parties[traits]
+        party.discard(who)
+        if not party:
+            del topic.parties[traits]
+            self._release(topic, traits)
+
+    def _join(self, who: Subscriber[T], traits: T, type: ResourceType) -> None:
+        root = self._roots.get(type)
+        if root is None:
+            watch: Watch[Scope[T]] = self._db.watch(self._catalogue.scope, type, WILDCARD)
+            root = self._roots[type] = _Root(type, watch)
+            self._roles[watch] = root
+        self._enter(root, traits).add(who)
+
+    def _leave(self, who: Subscriber[T], traits: T, type: ResourceType) -> None:
+        root = self._roots[type]
+        listing = root.listings[root.scope.project(traits)]
+        party = listing.parties[traits]
+        party.discard(who)
+        if not party:
+            self._exit(root, listing, traits)
+        if not root.listings:
+            del self._roots[type], self._roles[root.watch]
+            self._db.unwatch(root.watch)
+
+    # --- changes ---------------------------------------------------------------------------------------------
+
+    def apply(self, watches: Iterable[Watch[Any]]) -> None:
+        """Take over the engine's values of these watches and tell whom it concerns; others' watches are passed over."""
+        roles = [role for watch in watches if (role := self._roles.get(watch)) is not None]
+        for role in sorted(roles, key=lambda role: _ORDER.index(type(role))):
+            # An earlier one of this very round may have let go of it.
+            if self._roles.get(role.watch) is not role:
+                continue
+            if isinstance(role, Variant):
+                self._apply_variant(role)
+            elif isinstance(role, Topic):
+                self._apply_scope(role)
+            elif isinstance(role, Listing):
+                self._apply_listing(role)
+            else:
+                self._apply_root(role)
+
+    def _apply_variant(self, variant: Variant[T]) -> None:
+        before = variant.apply()
+        after = variant.fragment
+        if before is not None and after is not None and before.version == after.version:
+            return
+        topic = variant.topic
+        for traits, streams in topic.everyone():
+            if topic.variant(traits) is variant:
+                self._tell_all(streams, topic, appeared=before is None)
+
+    def _apply_scope(self, topic: Topic[T]) -> None:
+        before, old = topic.scope, dict(topic.variants)
+        moved: list[tuple[T, set[Subscriber[T]]]] = []
+        topic.scope = topic.watch.value
+        for traits, streams in topic.everyone():
+            if before.project(traits) != topic.scope.project(traits):
+                self._hold(topic, traits)
+                moved.append((traits, streams))
+        for traits, streams in moved:
+            left = old[before.project(traits)]
+            entered = topic.variants[topic.scope.project(traits)]
+            if _version(left.fragment) != _version(entered.fragment):
+                self._tell_all(streams, topic, appeared=left.fragment is None)
+        for traits, _ in moved:
+            self._let_go(topic, old[before.project(traits)])
+
+    def _apply_listing(self, listing: Listing[T]) -> None:
+        before, listing.ordered = listing.names, listing.watch.value
+        listing.names = frozenset(listing.ordered)
+        for name in sorted(listing.names - before):
+            topic = self._topic(listing.type, name)
+            topic.listings.add(listing)
+            for traits, streams in listing.parties.items():
+                if self._hold(topic, traits).fragment is not None:
+                    self._tell_all(streams, topic, appeared=True)
+        for name in sorted(before - listing.names):
+            topic = self._topics[listing.type][name]
+            topic.listings.discard(listing)
+            for traits, streams in listing.parties.items():
+                self._tell_all(streams, topic, appeared=False)
+                self._release(topic, traits)
+
+    def _apply_root(self, root: _Root[T]) -> None:
+        before, root.scope = root.scope, root.watch.value
+        # All homes are left by the old rule before any is entered by the new one: both rules share one table.
+        homes = [
+            (listing, traits, streams)
+            for listing in root.listings.values()
+            for traits, streams in listing.parties.items()
+        ]
+        moved = [home for home in homes if before.project(home[1]) != root.scope.project(home[1])]
+        for listing, traits, streams in moved:
+            self._enter(root, traits).update(streams)
+            names = root.listings[root.scope.project(traits)].names
+            for name in sorted(listing.names ^ names):
+                topic = self._topics[root.type][name]
+                self._tell_all(streams, topic, appeared=name in names)
+            self._exit(root, listing, traits)
+
+    def _tell_all(self, streams: Iterable[Subscriber[T]], topic: Topic[T], *, appeared: bool) -> None:
+        for stream in streams:
+            self._tell(stream, topic.type, topic.name, appeared)
+
+    # --- holding ---------------------------------------------------------------------------------------------
+
+    def _enter(self, root: _Root[T], traits: T) -> set[Subscriber[T]]:
+        projected = root.scope.project(traits)
+        listing = root.listings.get(projected)
+        if listing is None:
+            watch = self._db.watch(self._catalogue.names, root.type, projected)
+            listing = root.listings[projected] = Listing(root.type, projected, watch)
+            self._roles[watch] = listing
+            for name in listing.names:
+                self._topic(root.type, name).listings.add(listing)
+        party = listing.parties.get(traits)
+        if party is None:
+            party = listing.parties[traits] = set()
+            topics = self._topics[root.type]
+            for name in listing.names:
+                self._hold(topics[name], traits)
+        return party
+
+    def _exit(self, root: _Root[T], listing: Listing[T], traits: T) -> None:
+        del listing.parties[traits]
+        topics = self._topics[root.type]
+        last = not listing.parties
+        for name in listing.names:
+            topic = topics[name]
+            if last:
+                topic.listings.discard(listing)
+            self._release(topic, traits)
+        if last:
+            del root.listings[listing.traits], self._roles[listing.watch]
+            self._db.unwatch(listing.watch)
+
+    def _topic(self, type: ResourceType, name: str) -> Topic[T]:
+        topics = self._topics[type]
+        topic = topics.get(name)
+        if topic is None:
+            watch: Watch[Scope[T]] = self._db.watch(self._catalogue.scope, type, name)
+            topic = topics[name] = Topic(type, name, watch)
+            self._roles[watch] = topic
+        return topic
+
+    def _hold(self, topic: Topic[T], traits: T) -> Variant[T]:
+        projected = topic.scope.project(traits)
+        variant = topic.variants.get(projected)
+        if variant is None:
+            watch = self._db.watch(self._catalogue.fragment, topic.type, topic.name, projected)
+            variant = topic.variants[projected] = Variant(topic, projected, watch)
+            self._roles[watch] = variant
+        variant.holders += 1
+        return variant
+
+    def _release(self, topic: Topic[T], traits: T) -> None:
+        self._let_go(topic, topic.variants[topic.scope.project(traits)])
+
+    def _let_go(self, topic: Topic[T], variant: Variant[T]) -> None:
+        variant.holders -= 1
+        if variant.holders == 0:
+            del topic.variants[variant.traits], self._roles[variant.watch]
+            self._db.unwatch(variant.watch)
+        if not topic.variants:
+            del self._topics[topic.type][topic.name], self._roles[topic.watch]
+            self._db.unwatch(topic.watch)
+
+    def _versions(self, traits: T, names: Iterable[Key], wildcards: Iterable[ResourceType]) -> dict[Key, str | None]:
+        wanted = set(names)
+        for type in wildcards:
+            wanted.update((type, name) for name in self.listing(type, traits))
+        variants = ((key, self.find(*key, traits)) for key in wanted)
+        return {key: _version(variant.fragment) for key, variant in variants if variant is not None}
+
+
+def _version(fragment: Fragment | None) -> str | None:
+    return None if fragment is None else fragment.version

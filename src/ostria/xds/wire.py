@@ -1,0 +1,70 @@
+"""The messages of delta ADS as bytes: requests decoded once at the door, responses joined from encoded parts.
+
+Field numbers are those of envoy/service/discovery/v3/discovery.proto. A response of a thousand resources is one join
+of a thousand cached pieces; the nonce stands last, so that everything before it is shared by all streams that get the
+same change. (Protobuf readers accept fields in any order.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from ostria.envoy.fragments import Fragment, ResourceType
+from ostria.envoy.wire import framed
+from ostria.xds.callers import Node
+from ostria.xds.protocol import Request
+
+_RESOURCES, _TYPE_URL, _NONCE, _REMOVED = 2, 4, 5, 6
+_TYPES = {type: type.value.encode() for type in ResourceType}
+_HEADS = {type: framed(_TYPE_URL, url) for type, url in _TYPES.items()}
+
+
+def resource(type: ResourceType, fragment: Fragment) -> bytes:
+    """One entry of a response's `resources`: name, version and the body as an Any."""
+    body = framed(1, _TYPES[type]) + framed(2, fragment.body)
+    return framed(
+        _RESOURCES, framed(1, fragment.version.encode()) + framed(2, body) + framed(3, fragment.name.encode())
+    )
+
+
+def response(type: ResourceType, resources: Iterable[bytes], removed: Iterable[str]) -> bytes:
+    """A whole response but for its nonce."""
+    gone = b"".join([framed(_REMOVED, name.encode()) for name in removed])
+    return b"".join((_HEADS[type], *resources, gone))
+
+
+def nonce(value: str) -> bytes:
+    """What to append to a response to make it one stream's own."""
+    return framed(_NONCE, value.encode())
+
+
+def request(data: bytes) -> Request:
+    """Decode one request; raises ValueError for bytes that are none."""
+    try:
+        message = DeltaDiscoveryRequest.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"not a DeltaDiscoveryRequest: {error}") from None
+    return Request(
+        message.type_url,
+        tuple(message.resource_names_subscribe),
+        tuple(message.resource_names_unsubscribe),
+        dict(message.initial_resource_versions),
+        message.response_nonce,
+        message.error_detail.message if message.HasField("error_detail") else None,
+        _node(message) if message.HasField("node") else None,
+    )
+
+
+def _node(message: DeltaDiscoveryRequest) -> Node:
+    node = message.node
+    build = node.user_agent_build_version.version
+    return Node(
+        node.id,
+        node.cluster,
+        f"{build.major_number}.{build.minor_number}.{build.patch}" if node.HasField("user_agent_build_version") else "",
+        json_format.MessageToJson(node.metadata, indent=None, sort_keys=True) if node.HasField("metadata") else "",
+    )
