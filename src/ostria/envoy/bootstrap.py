@@ -127,10 +127,8 @@ def bootstrap(
         "dynamic_resources": _dynamic_resources(control_plane),
         "static_resources": {
             "listeners": [
-                _listener(
-                    STATS_PORT, "stats", {"prefix": "/stats/prometheus"}, {"cluster": "prometheus_stats"}, ipv6=ipv6
-                ),
-                _listener(HEALTH_PORT, "agent", {"prefix": "/healthz/ready"}, {"cluster": "agent"}, ipv6=ipv6),
+                _listener(STATS_PORT, "stats", "/stats/prometheus", "prometheus_stats", ipv6=ipv6),
+                _listener(HEALTH_PORT, "agent", "/healthz/ready", "agent", ipv6=ipv6),
             ],
             "clusters": [
                 _static_cluster("prometheus_stats", "127.0.0.1", ADMIN_PORT),

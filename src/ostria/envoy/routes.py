@@ -153,8 +153,13 @@ def _block_all() -> bytes:
 
 
 def _no_timeout(action: Untyped) -> None:
+    """No limit but the one that a gRPC caller sets in its grpc-timeout header.
+
+    Envoy looks at that header only where `max_stream_duration` is there, and then no more at `timeout`; so a route
+    with a timeout of its own must not have it.
+    """
     action.timeout.SetInParent()
-    action.max_grpc_timeout.SetInParent()
+    action.max_stream_duration.grpc_timeout_header_max.SetInParent()
 
 
 _HOST_TAILS = {
@@ -224,7 +229,6 @@ def _forward(message: Untyped, route: Route, hash_keys: HashKeys) -> None:
         _rewrite(action, route.match.path, route.rewrite, ignore_case=route.match.ignore_case)
     if route.timeout:
         action.timeout.CopyFrom(duration(route.timeout))
-        action.max_grpc_timeout.CopyFrom(duration(route.timeout))
     else:
         _no_timeout(action)
     if route.retries.attempts > 0:
