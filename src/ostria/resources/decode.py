@@ -42,29 +42,29 @@ class Event(NamedTuple):
     message: str = ""
 
 
-class _ListMeta(msgspec.Struct, rename="camel"):
+class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
     continue_: str = msgspec.field(name="continue", default="")
 
 
-class _ObjectMeta(msgspec.Struct, rename="camel"):
+class _ObjectMeta(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     namespace: str = ""
     resource_version: str = ""
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, frozen=True):
     metadata: _ObjectMeta = _ObjectMeta()
     code: int = 0
     message: str = ""
 
 
-class _RawList(msgspec.Struct):
+class _RawList(msgspec.Struct, frozen=True):
     metadata: _ListMeta = _ListMeta()
     items: list[msgspec.Raw] | None = None
 
 
-class _RawEvent(msgspec.Struct):
+class _RawEvent(msgspec.Struct, frozen=True):
     type: str
     object: msgspec.Raw = msgspec.Raw(b"{}")
 
