@@ -109,6 +109,7 @@ POOL: dict[str, list[str | None]] = {
         None,
         istio("DestinationRule", "d", "{host: reviews, subsets: [{name: v1, labels: {version: v1}}]}"),
         istio("DestinationRule", "d", "{host: reviews, exportTo: ['.'], trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}"),
+        istio("DestinationRule", "d", "{host: reviews, exportTo: [shop], trafficPolicy: {tls: {mode: DISABLE}}}"),
         istio(
             "DestinationRule",
             "d",
