@@ -1,0 +1,193 @@
+"""Requests to a Kubernetes API: credentials shown, refusals told apart, dead connections noticed.
+
+It knows the API's manners (Status objects, 401 and rotated credentials, Retry-After, streams of lines) and no kinds.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from ostria.sources.access import Access, Credential
+
+REQUEST_TIMEOUT = 60.0
+CONNECT_TIMEOUT = 10.0
+# A peer that has vanished without a word is given up after about half a minute.
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+
+FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+"""What a request may raise beside ApiError when the API cannot be reached or does not speak HTTP."""
+
+
+class ApiError(Exception):
+    """The API's refusal: the HTTP status, its machine-readable reason, its words, and when it asks us to come back."""
+
+    def __init__(self, status: int, reason: str = "", message: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(f"{status} {reason or 'error'}: {message}" if message else f"{status} {reason or 'error'}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+class _Status(msgspec.Struct):
+    reason: str | None = None
+    message: str | None = None
+
+
+class Api:
+    """One API, for the time of an `async with`."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._session: aiohttp.ClientSession | None = None
+        self._trusted: tuple[tuple[bytes | None, tuple[bytes, bytes] | None], ssl.SSLContext] | None = None
+
+    async def __aenter__(self) -> Self:
+        # Watches hold a connection each for minutes: the number of connections must not be a limit.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket)
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=True, read_bufsize=2**20)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes:
+        """The body of an answer. Raises ApiError and FAILURES."""
+        return await self.send("GET", path, params=params)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        content_type: str = "application/json",
+        params: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Make one request and read the answer whole. Raises ApiError and FAILURES."""
+        headers = {"Content-Type": content_type} if body is not None else {}
+        limits = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
+        async with self._request(method, path, params, headers, limits, body) as response:
+            return await response.read()
+
+    @asynccontextmanager
+    async def lines(
+        self, path: str, params: Mapping[str, str], *, idle: float
+    ) -> AsyncIterator[AsyncIterator[list[bytes]]]:
+        """An answer that is a stream of lines, as lists of the lines that have arrived together.
+
+        `idle` is for how many seconds nothing may arrive. A line that is cut off at the end is left out. Raises
+        ApiError and FAILURES.
+        """
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle)
+        async with self._request("GET", path, params, {}, limits, None) as response:
+            yield _lines(response.content)
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        body: bytes | None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        assert self._session is not None, "use it in `async with`"
+        access = self.access
+        for attempt in (1, 2):
+            credential = await access.credentials.get()
+            more: dict[str, Any] = {"server_hostname": access.server_name} if access.server_name else {}
+            if access.server.startswith("https:"):
+                more["ssl"] = self._context(credential)
+            async with self._session.request(
+                method,
+                access.server + path,
+                params=params,
+                data=body,
+                headers={"Accept": "application/json", "User-Agent": "ostria", **headers, **credential.headers},
+                timeout=limits,
+                proxy=access.proxy or None,
+                allow_redirects=False,
+                **more,
+            ) as response:
+                if response.status == 401 and attempt == 1:
+                    access.credentials.refused()
+                    continue
+                if response.status >= 300:
+                    raise _error(response, await response.content.read(64 * 1024))
+                yield response
+                return
+
+    def _context(self, credential: Credential) -> ssl.SSLContext:
+        """What is trusted and shown, made anew only when a file behind it has changed."""
+        basis = (self.access.authority.read(), credential.certificate)
+        if self._trusted is None or self._trusted[0] != basis:
+            self._trusted = (basis, _make_context(*basis, insecure=self.access.insecure))
+        return self._trusted[1]
+
+
+def _socket(address: Any) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        # Not every system has every one of them.
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
+def _make_context(
+    authority: bytes | None, certificate: tuple[bytes, bytes] | None, *, insecure: bool
+) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=authority.decode() if authority else None)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificate is not None:
+        _load_chain(context, *certificate)
+    return context
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
+    rest = b""
+    async for chunk in content.iter_any():
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        lines = [line for line in lines if line]
+        if lines:
+            yield lines
+
+
+def _error(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
+    try:
+        status = msgspec.json.decode(body, type=_Status)
+    except ValueError:
+        status = _Status(response.reason, body[:200].decode(errors="replace"))
+    try:
+        retry_after = float(response.headers.get("Retry-After", "0"))
+    except ValueError:
+        retry_after = 0.0
+    return ApiError(response.status, status.reason or "", status.message or "", retry_after)
+
+
+def _load_chain(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """The ssl module takes certificates from files only: one that exists for this moment and for us alone."""
+    descriptor, path = tempfile.mkstemp(prefix="ostria-", suffix=".pem")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(certificate.rstrip() + b"\n" + key)
+        context.load_cert_chain(path)
+    finally:
+        os.unlink(path)
