@@ -78,7 +78,8 @@ _AUTO_WAYS = {
         _Way(http=False, terminate=False, transport=_RAW),
         _OWN_TLS,
     ),
-    MutualTls.DISABLE: (_DETECTED_HTTP, _Way(http=False, terminate=False)),
+    # Envoy compares the transport first and never comes back from it, so a port's ways name it all or not at all.
+    MutualTls.DISABLE: (_DETECTED_HTTP._replace(transport=""), _Way(http=False, terminate=False)),
 }
 
 
