@@ -46,17 +46,19 @@ naming = Index("mesh.destinations.naming", objects, _by_host)
 
 
 @query
-def wildcard_rules(db: Engine, wildcard: str) -> tuple[ObjectKey, ...]:
-    """The rules for one wildcard host: a query of its own, since every host under it asks."""
-    return naming(db, wildcard)
+def wildcard_rules(db: Engine, parent: str) -> tuple[tuple[ObjectKey, ...], ...]:
+    """The rules for all hosts under a domain, the most specific first: one query, since every host under it asks."""
+    groups = (naming(db, wildcard) for wildcard in wildcards_over(f"*.{parent}" if parent else "*"))
+    return tuple(group for group in groups if group)
 
 
 @query
 def rules_for(db: Engine, host: str) -> tuple[tuple[ObjectKey, ...], ...]:
     """The rules that could apply to a host, in groups of one host name, the most specific first."""
     exact = tuple(key for form in references_to(db, host) for key in naming(db, form))
-    groups = [exact, *(wildcard_rules(db, wildcard) for wildcard in wildcards_over(host))]
-    return tuple(group for group in groups if group)
+    wide = wildcard_rules(db, host.partition(".")[2])
+    # A wildcard host is under itself.
+    return (exact, *(group for group in wide if group != exact)) if exact else wide
 
 
 @query

@@ -25,6 +25,7 @@ from ostria.mesh.model import (
 from ostria.mesh.services import (
     canonical,
     declarations,
+    declaring,
     hosts_in,
     service,
     service_namespaces,
@@ -130,7 +131,7 @@ def _domains(db: Engine, found: Service, namespace: str) -> tuple[str, ...]:
         if namespace == found.namespace:
             short.insert(0, found.name)
         # A ServiceEntry may declare a host that is spelled like another service's short form; it goes first.
-        names += [name for name in short if not declarations(db, name)]
+        names += [name for name in short if all(key.kind == "Service" for key in declaring(db, name))]
     names += [bracketed(ip) for ip in found.addresses if "/" not in ip and _first_at(db, ip) == found.origin]
     return tuple(dict.fromkeys(names))
 

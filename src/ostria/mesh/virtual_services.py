@@ -124,17 +124,18 @@ def visible_in(db: Engine, key: ObjectKey) -> frozenset[str]:
 
 
 @query
-def wildcard_speakers(db: Engine, wildcard: str) -> tuple[ObjectKey, ...]:
-    """Who speaks for one wildcard host in the mesh: a query of its own, since every host under it asks."""
-    return speaking(db, (MESH, wildcard))
+def wildcard_speakers(db: Engine, parent: str) -> tuple[ObjectKey, ...]:
+    """Who speaks in the mesh for all hosts under a domain: one query, since every host under it asks."""
+    groups = (speaking(db, (MESH, wildcard)) for wildcard in wildcards_over(f"*.{parent}" if parent else "*"))
+    return tuple(key for group in groups for key in sorted(group, key=lambda key: (age(db, key), key)))
 
 
 @query
 def candidates(db: Engine, host: str) -> tuple[ObjectKey, ...]:
     """The VirtualServices that could speak for a host to sidecars: the most specific host first, then the oldest."""
     exact = [key for form in references_to(db, host) for key in speaking(db, (MESH, form))]
-    groups = [exact, *(wildcard_speakers(db, wildcard) for wildcard in wildcards_over(host))]
-    return tuple(key for group in groups for key in sorted(group, key=lambda key: (age(db, key), key)))
+    exact.sort(key=lambda key: (age(db, key), key))
+    return tuple(dict.fromkeys((*exact, *wildcard_speakers(db, host.partition(".")[2]))))
 
 
 @query
