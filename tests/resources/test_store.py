@@ -179,3 +179,11 @@ def test_the_hash_is_of_meaning() -> None:
 
 def test_a_verdict_that_cannot_be_read_is_none() -> None:
     assert verdict(service("a", **{ANNOTATION.replace("/", "_"): "not json"})) is None
+
+
+def test_another_replicas_verdict_on_a_new_content_counts(world: World) -> None:
+    world.apply(service("good"))
+    world.apply(service("bad"))
+    world.store.withdraw(KEY, "bad")
+    world.apply(refused(service("worse")))
+    assert (world.live, world.codes) == ("good", ["envoy-refused"])

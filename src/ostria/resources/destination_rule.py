@@ -199,10 +199,10 @@ class ProxyProtocol(Strict, frozen=True):
 
 
 class RetryBudget(Strict, frozen=True):
-    """How many retries may be under way, relative to all requests."""
+    """How many retries may be under way, relative to all requests (20 % where not written), and at least (3)."""
 
     percent: Annotated[float, Limit(ge=0, le=100)] | None = None
-    min_retry_concurrency: UInt32 = 0
+    min_retry_concurrency: UInt32 | None = None
 
 
 class TrafficPolicy(Strict, frozen=True):

@@ -36,8 +36,10 @@ class Reading(NamedTuple):
     unread: tuple[tuple[str, str, str, str], ...] = ()
 
 
-def read_text(text: str | bytes, source: str, *, cluster: str = "", namespace: str = "default") -> Reading:
-    """All objects of a YAML or JSON stream; `namespace` is for objects that name none."""
+def read_text(
+    text: str | bytes, source: str, *, cluster: str = "", namespace: str = "default", unknown: Level = Level.ERROR
+) -> Reading:
+    """All objects of a YAML or JSON stream; `namespace` is for objects that name none, `unknown` as in `parse`."""
     changes: list[Change] = []
     problems: list[Problem] = []
     unread: list[tuple[str, str, str, str]] = []
@@ -45,14 +47,14 @@ def read_text(text: str | bytes, source: str, *, cluster: str = "", namespace: s
         if isinstance(document, Problem):
             problems.append(document)
             continue
-        reading = read(document, cluster=cluster, namespace=namespace)
+        reading = read(document, cluster=cluster, namespace=namespace, unknown=unknown)
         changes += reading.changes
         problems += reading.problems
         unread += reading.unread
     return Reading(tuple(changes), tuple(problems), tuple(unread))
 
 
-def read(document: Document, *, cluster: str = "", namespace: str = "default") -> Reading:
+def read(document: Document, *, cluster: str = "", namespace: str = "default", unknown: Level = Level.ERROR) -> Reading:
     """The objects of one document; a List gives those of its items."""
     changes: list[Change] = []
     problems: list[Problem] = []
@@ -75,7 +77,7 @@ def read(document: Document, *, cluster: str = "", namespace: str = "default") -
             unread.append((api_version, head.kind, head.namespace, name))
             continue
         key = ObjectKey(cluster, kind.name, placed if kind.namespaced else "", name)
-        obj, found = parse(kind, value, key, locate)
+        obj, found = parse(kind, value, key, locate, unknown=unknown)
         changes.append(Change(key, obj, found, locate(())))
     return Reading(tuple(changes), tuple(problems), tuple(unread))
 
@@ -185,6 +187,10 @@ def _head(value: Any, locate: Locate) -> _Head | Problem:
             hint = nearest(field, (name for name in value if isinstance(name, str)))
             return Problem("not-an-object", Level.ERROR, message, field=field, origin=locate((field,)), hint=hint)
     meta = value.get("metadata")
+    if kind_of(value["apiVersion"], value["kind"]) is None:
+        # Somebody else's object may do without a name (an IstioOperator does).
+        meta = meta if isinstance(meta, Mapping) else {}
+        return _Head(value["apiVersion"], value["kind"], str(meta.get("namespace") or ""), str(meta.get("name") or ""))
     if not isinstance(meta, Mapping) or not isinstance(meta.get("name"), str) or not meta["name"]:
         message = f"this {value['kind'][:60]} has no metadata.name"
         place = ("metadata", "name")

@@ -142,20 +142,19 @@ class Store:
     def _hold(self, key: ObjectKey, obj: Object, found: tuple[Problem, ...]) -> _Held:
         latest = without_verdict(obj)
         held = self._held.get(key)
-        if held is not None and held.latest == latest:
-            known, previous = held.refusal, held.previous
-        else:
-            known = None if held is None else held.refusal
+        if held is None:
+            previous = None
+        elif held.latest == latest or held.refusal is not None:
             # A content that was set aside has never been good.
-            previous = None if held is None else held.previous if known else held.latest
-        if known is None:
-            known = verdict(obj)
-        if known is not None:
-            content = content_hash(latest)
-            lifted = self._lifted.get(key) == content
-            if known.content != content or known.envoy != self._envoy or lifted:
-                known = None
-        return _Held(latest, previous, found, known)
+            previous = held.previous
+        else:
+            previous = held.latest
+        verdicts = [known for known in (held.refusal if held else None, verdict(obj)) if known is not None]
+        content = content_hash(latest) if verdicts else ""
+        if self._lifted.get(key) == content:
+            verdicts = []
+        refusal = next((known for known in verdicts if (known.content, known.envoy) == (content, self._envoy)), None)
+        return _Held(latest, previous, found, refusal)
 
     def _show(self, write: Write, key: ObjectKey, held: _Held) -> None:
         self._held[key] = held

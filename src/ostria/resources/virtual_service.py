@@ -85,7 +85,10 @@ RedirectPort = Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"]
 
 
 class HTTPRedirect(OneOf, frozen=True):
-    """An answer that sends the caller elsewhere; what is empty stays as in the request."""
+    """An answer that sends the caller elsewhere; what is empty stays as in the request.
+
+    `uri` replaces the whole path, `prefix_rewrite` the prefix that was matched.
+    """
 
     MEMBERS = (("port", "derivePort"),)
 
@@ -95,6 +98,7 @@ class HTTPRedirect(OneOf, frozen=True):
     derive_port: RedirectPort | None = None
     scheme: str = ""
     redirect_code: UInt32 = 0
+    prefix_rewrite: str = ""
 
 
 class HTTPBody(OneOf, frozen=True):

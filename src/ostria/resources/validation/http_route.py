@@ -107,7 +107,7 @@ def check_http_route(field: str, route: HTTPRoute, context: Context) -> Findings
     yield from _authority(field, route)
     yield from check_duration(f"{field}.timeout", route.timeout, zero=True)
     if route.redirect is not None:
-        yield from _redirect(f"{field}.redirect", route.redirect)
+        yield from _redirect(f"{field}.redirect", route.redirect, route.match)
     if route.direct_response is not None and not 100 <= route.direct_response.status <= 599:
         yield error(INVALID, f"{field}.directResponse.status", f"{route.direct_response.status} is no HTTP status")
     if route.rewrite is not None:
@@ -187,7 +187,9 @@ def _match(field: str, match: HTTPMatchRequest, context: Context) -> Findings:
                     yield error(INVALID, place, message, "name the gateways, without mesh")
             else:
                 yield from _header_name(place, header)
-            yield from _text(place, text)
+            # Istio: the regex "*" of a header asks whether it is there at all.
+            if text.regex != "*":
+                yield from _text(place, text)
     for parameter, text in match.query_params.items():
         yield from _text(entry(f"{field}.queryParams", parameter), text)
     if match.port:
@@ -238,9 +240,15 @@ def _authority(field: str, route: HTTPRoute) -> Findings:
             yield error(CONFLICT, f"{place}.request", "the authority is already set by rewrite.authority")
 
 
-def _redirect(field: str, redirect: HTTPRedirect) -> Findings:
+def _redirect(field: str, redirect: HTTPRedirect, matches: Sequence[HTTPMatchRequest]) -> Findings:
     if redirect == HTTPRedirect():
         yield error(MISSING, field, "a redirect needs at least one of uri, authority, port, scheme and redirectCode")
+    if redirect.prefix_rewrite:
+        if redirect.uri:
+            yield error(CONFLICT, f"{field}.prefixRewrite", "only one of uri and prefixRewrite may be set")
+        if any(match.uri is not None and match.uri.prefix is None for match in matches):
+            message = "prefixRewrite replaces the matched prefix: every match of the uri must be one by prefix"
+            yield error(CONFLICT, f"{field}.prefixRewrite", message)
     if redirect.redirect_code and not 300 <= redirect.redirect_code <= 399:
         yield error(INVALID, f"{field}.redirectCode", f"{redirect.redirect_code} is no redirect: use 300 to 399")
     if redirect.scheme not in ("", "http", "https"):

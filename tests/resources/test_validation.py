@@ -1,0 +1,204 @@
+"""What validation says, and about which field; the verdicts themselves are held by the conformance suite."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from ostria.base import Level
+from ostria.resources import read_text
+
+VERSIONS = {"PeerAuthentication": "security.istio.io/v1"}
+
+
+def check(kind: str, spec: str, *expected: str) -> None:
+    """The problems of an object with this spec, each as "level code field"."""
+    head = f"apiVersion: {VERSIONS.get(kind, 'networking.istio.io/v1')}\nkind: {kind}\nmetadata: {{name: a}}\n"
+    (change,) = read_text(head + yaml.safe_dump({"spec": yaml.safe_load(spec)}), "f.yaml", namespace="own").changes
+    assert [f"{problem.level} {problem.code} {problem.field}" for problem in change.problems] == list(expected)
+    assert all(problem.origin is not None and problem.origin.line for problem in change.problems)
+    assert (change.object is None) == any(problem.level is Level.ERROR for problem in change.problems)
+
+
+TO_B = "route: [{destination: {host: b}}]"
+
+
+@pytest.mark.parametrize(
+    ("http", "expected"),
+    [
+        (f"{{{TO_B}, timeout: 0s}}", ()),
+        (f"{{{TO_B}, timeout: 1us}}", ("error invalid-value spec.http[0].timeout",)),
+        (f"{{{TO_B}, timeout: 1.5ms}}", ("error invalid-value spec.http[0].timeout",)),
+        (f"{{{TO_B}, redirect: {{uri: /a}}}}", ("error conflicting-fields spec.http[0].redirect",)),
+        ("{redirect: {redirectCode: 200}}", ("error invalid-value spec.http[0].redirect.redirectCode",)),
+        ("{match: [{uri: {prefix: /a}}], redirect: {prefixRewrite: /b}}", ()),
+        (
+            "{match: [{uri: {exact: /a}}], redirect: {uri: /c, prefixRewrite: /b}}",
+            (
+                "error conflicting-fields spec.http[0].redirect.prefixRewrite",
+                "error conflicting-fields spec.http[0].redirect.prefixRewrite",
+            ),
+        ),
+        (f"{{{TO_B}, match: [{{withoutHeaders: {{x: {{regex: '*'}}}}}}]}}", ()),
+        ("{redirect: {uri: /}, rewrite: {uri: /}}", ("error conflicting-fields spec.http[0].rewrite",)),
+        ("{match: [{uri: {exact: /}}]}", ("error required-field spec.http[0]",)),
+        (
+            "{route: [{destination: {host: b}}, {destination: {host: c}}]}",
+            ("error invalid-value spec.http[0].route",),
+        ),
+        (
+            f"{{{TO_B}, match: [{{headers: {{x.y: {{regex: '('}}}}}}]}}",
+            ('error invalid-value spec.http[0].match[0].headers["x.y"].regex',),
+        ),
+        (f"{{{TO_B}, match: [{{uri: {{regex: '\\pL+(?i)a'}}}}]}}", ()),
+        (f"{{{TO_B}, retries: {{perTryTimeout: 1s}}}}", ("error conflicting-fields spec.http[0].retries.attempts",)),
+        (
+            f"{{{TO_B}, retries: {{attempts: 2, retryOn: '5xx, 503,bad'}}}}",
+            ("error invalid-value spec.http[0].retries.retryOn",),
+        ),
+        (
+            f"{{{TO_B}, fault: {{abort: {{percentage: {{value: 101}}, httpStatus: 99}}}}}}",
+            (
+                "error invalid-value spec.http[0].fault.abort.percentage.value",
+                "error invalid-value spec.http[0].fault.abort.httpStatus",
+            ),
+        ),
+        (
+            f"{{{TO_B}, fault: {{delay: {{percent: 10, fixedDelay: 5s}}}}}}",
+            ("warning deprecated-field spec.http[0].fault.delay.percent",),
+        ),
+        (
+            f"{{{TO_B}, headers: {{response: {{set: {{':status': '200'}}}}, request: {{remove: [host]}}}}}}",
+            (
+                "error invalid-value spec.http[0].headers.request.remove[0]",
+                'error invalid-value spec.http[0].headers.response.set[":status"]',
+            ),
+        ),
+        (
+            f"{{{TO_B}, mirror: {{host: c}}, mirrors: [{{destination: {{host: d}}}}]}}",
+            ("error conflicting-fields spec.http[0].mirrors",),
+        ),
+    ],
+)
+def test_an_http_route(http: str, expected: tuple[str, ...]) -> None:
+    check("VirtualService", f"{{hosts: [a], http: [{http}]}}", *expected)
+
+
+def test_a_route_behind_one_that_takes_everything() -> None:
+    spec = f"{{hosts: [a], http: [{{{TO_B}}}, {{{TO_B}, match: [{{uri: {{exact: /}}}}]}}]}}"
+    check("VirtualService", spec, "warning no-effect spec.http[1]")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "expected"),
+    [
+        ("['*']", ()),
+        ("[., other]", ()),
+        ("[., own]", ("error duplicate-value spec.exportTo[1]",)),
+        ("['*', other]", ("error conflicting-fields spec.exportTo[0]",)),
+        ("['~']", ("error invalid-value spec.exportTo[0]",)),
+        ("[A_b]", ("error invalid-value spec.exportTo[0]",)),
+    ],
+)
+def test_export_to(scopes: str, expected: tuple[str, ...]) -> None:
+    check("DestinationRule", f"{{host: a, exportTo: {scopes}}}", *expected)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("{}", ("error required-field spec.trafficPolicy",)),
+        ("{connectionPool: {}}", ("error required-field spec.trafficPolicy.connectionPool",)),
+        (
+            "{connectionPool: {http: {maxRetries: -1}}}",
+            ("error invalid-value spec.trafficPolicy.connectionPool.http.maxRetries",),
+        ),
+        (
+            "{outlierDetection: {maxEjectionPercent: 120, consecutiveErrors: 1}}",
+            (
+                "error invalid-value spec.trafficPolicy.outlierDetection.maxEjectionPercent",
+                "warning deprecated-field spec.trafficPolicy.outlierDetection.consecutiveErrors",
+            ),
+        ),
+        (
+            "{loadBalancer: {simple: RANDOM, warmup: {duration: 1s}}}",
+            ("error conflicting-fields spec.trafficPolicy.loadBalancer.warmup",),
+        ),
+        (
+            "{loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 60, c: 30}}]}}}",
+            ("error invalid-value spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to",),
+        ),
+        (
+            "{portLevelSettings: [{tls: {mode: SIMPLE}}]}",
+            ("error required-field spec.trafficPolicy.portLevelSettings[0].port",),
+        ),
+        ("{tls: {mode: MUTUAL, clientCertificate: a}}", ("error required-field spec.trafficPolicy.tls",)),
+        (
+            "{tls: {mode: ISTIO_MUTUAL, caCertificates: a}}",
+            ("warning no-effect spec.trafficPolicy.tls.caCertificates",),
+        ),
+    ],
+)
+def test_a_traffic_policy(policy: str, expected: tuple[str, ...]) -> None:
+    check("DestinationRule", f"{{host: a, trafficPolicy: {policy}}}", *expected)
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ("{port: {number: 80, name: a, protocol: HTTP}, hosts: [ns/a.com, ./b.com, '*']}", ()),
+        (
+            "{port: {number: 0, name: a, protocol: HTTP}, hosts: [a.com]}",
+            ("error invalid-value spec.servers[0].port.number",),
+        ),
+        (
+            "{port: {number: 1, name: a, protocol: FTP}, hosts: [a.com]}",
+            ("error invalid-value spec.servers[0].port.protocol",),
+        ),
+        (
+            "{port: {number: 1, name: a, protocol: HTTPS}, hosts: [a.com]}",
+            ("error required-field spec.servers[0].tls",),
+        ),
+        (
+            "{port: {number: 1, name: a, protocol: HTTPS}, hosts: [a.com], tls: {mode: SIMPLE}}",
+            ("error required-field spec.servers[0].tls", "error required-field spec.servers[0].tls"),
+        ),
+        (
+            "{port: {number: 1, name: a, protocol: TCP}, hosts: [a.com], tls: {httpsRedirect: true}}",
+            ("error conflicting-fields spec.servers[0].tls",),
+        ),
+        ("{port: {number: 1, name: a, protocol: TCP}, hosts: []}", ("error required-field spec.servers[0].hosts",)),
+        (
+            "{port: {number: 1, name: a, protocol: TCP}, hosts: [a.com], bind: localhost}",
+            ("error invalid-value spec.servers[0].bind",),
+        ),
+    ],
+)
+def test_a_server(server: str, expected: tuple[str, ...]) -> None:
+    check("Gateway", f"{{servers: [{server}]}}", *expected)
+
+
+def test_a_service_entry_tells_all_at_once() -> None:
+    check(
+        "ServiceEntry",
+        "{hosts: ['*'], addresses: [1.2.3.4/33], resolution: STATIC, ports: [{number: 0, name: A, protocol: HTTP}],"
+        " endpoints: [{address: a.com, ports: {b: 1}, labels: {'': x}}]}",
+        "error invalid-value spec.hosts[0]",
+        "error invalid-value spec.addresses[0]",
+        "error invalid-value spec.ports[0].name",
+        "error invalid-value spec.ports[0].number",
+        "error invalid-value spec.endpoints[0].address",
+        "error invalid-value spec.endpoints[0].ports.b",
+        "error invalid-value spec.endpoints[0].labels",
+    )
+
+
+def test_a_peer_authentication() -> None:
+    check("PeerAuthentication", "{mtls: {mode: STRICT}}")
+    check(
+        "PeerAuthentication",
+        "{selector: {matchLabels: {app: 'a*'}}, portLevelMtls: {'70000': {}, http: {}}}",
+        "error invalid-value spec.selector.matchLabels.app",
+        "error invalid-value spec.portLevelMtls.70000",
+        "error invalid-value spec.portLevelMtls.http",
+    )
