@@ -1,0 +1,30 @@
+"""Everything that is wrong with a mesh now, in one list: what reading found, and what the subjects here find.
+
+resources.problems, routing(key), gateways(key) -> findings -> sorted, errors first
+"""
+
+from __future__ import annotations
+
+from ostria.analysis.gateways import gateway_problems
+from ostria.analysis.routing import routing_problems
+from ostria.base import Level, Problem
+from ostria.engine import Engine, query
+from ostria.resources import by_kind, problems
+from ostria.resources.store import with_problems
+
+ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
+
+SUBJECTS = {
+    "VirtualService": routing_problems,
+    "Gateway": gateway_problems,
+}
+
+
+@query
+def findings(db: Engine) -> tuple[Problem, ...]:
+    """All problems of the mesh, errors first, then by object and field."""
+    found = [problem for level in Level for key in with_problems(db, level) for problem in problems(db, key) or ()]
+    for kind, subject in SUBJECTS.items():
+        found += [problem for key in by_kind(db, kind) for problem in subject(db, key)]
+    distinct = dict.fromkeys(found)
+    return tuple(sorted(distinct, key=lambda each: (ORDER[each.level], each.object or ("",), each.field, each.code)))

@@ -1,0 +1,103 @@
+"""What is wrong with a mesh although every object by itself is right."""
+
+from __future__ import annotations
+
+from doubles.meshes import Mesh, service
+from ostria.analysis import findings
+
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v}
+spec:
+  hosts: [reviews]
+  gateways: [mesh%s]
+  http: [{route: [{destination: %s}]}]
+"""
+DESTINATION = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: d}
+spec: {host: reviews, subsets: [{name: version-1, labels: {version: v1}}]}
+"""
+GATEWAY = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: %s, creationTimestamp: "%s"}
+spec: {selector: {%s}, servers: [{port: {number: 80, name: p, protocol: %s}, hosts: ["*"]}]}
+"""
+EDGE = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: edge
+  labels: {app: istio-ingressgateway, istio: ingressgateway}
+  annotations: {inject.istio.io/templates: gateway}
+"""
+
+
+def check(mesh: Mesh, *expect: str) -> None:
+    """`code field: hint` of everything that is found."""
+    found = [f"{problem.code} {problem.field}: {problem.hint}" for problem in findings(mesh.db)]
+    assert found == list(expect)
+
+
+def shop(destination: str, gateways: str = "") -> Mesh:
+    return Mesh(service("reviews", ip="10.96.0.1"), DESTINATION, RULE % (gateways, destination))
+
+
+def test_nothing_is_wrong():
+    check(shop("{host: reviews, subset: version-1, port: {number: 9080}}"))
+
+
+def test_a_misspelt_subset_is_said_of_its_field_with_the_nearest_name():
+    check(
+        shop("{host: reviews, subset: version1}"),
+        "missing-subset spec.http[0].route[0].destination.subset: did you mean `version-1`?",
+    )
+
+
+def test_a_host_that_nobody_has():
+    check(
+        shop("{host: review}"),
+        "missing-host spec.http[0].route[0].destination.host: did you mean `reviews.default.svc.cluster.local`?",
+    )
+
+
+def test_a_port_that_the_host_does_not_have():
+    check(
+        shop("{host: reviews, port: {number: 80}}"),
+        "missing-port spec.http[0].route[0].destination.port.number: it has 9080",
+    )
+
+
+def test_a_gateway_that_does_not_exist():
+    check(shop("{host: reviews}", ", edge"), "missing-gateway spec.gateways[1]: ")
+
+
+def test_what_was_missing_and_comes_is_found_no_more():
+    mesh = shop("{host: later}")
+    assert [problem.code for problem in findings(mesh.db)] == ["missing-host"]
+    mesh.apply(service("later", ip="10.96.0.2"))
+    check(mesh)
+
+
+def test_a_selector_that_no_pod_matches_names_the_nearest_labels():
+    mesh = Mesh(EDGE, GATEWAY % ("g", "2026-01-01T00:00:00Z", "app: ingressgateway", "HTTP"))
+    check(
+        mesh,
+        "gateway-without-workload spec.selector: "
+        "the gateways that run have app=istio-ingressgateway and istio=ingressgateway",
+    )
+
+
+def test_the_younger_of_two_gateways_that_want_one_port_is_told():
+    mesh = Mesh(
+        EDGE,
+        GATEWAY % ("old", "2026-01-01T00:00:00Z", "istio: ingressgateway", "HTTP"),
+        GATEWAY % ("young", "2026-01-02T00:00:00Z", "istio: ingressgateway", "TCP"),
+    )
+    check(
+        mesh,
+        "gateway-conflict spec.servers[0]: use another port, another host, or a gateway workload of its own",
+    )
