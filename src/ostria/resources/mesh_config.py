@@ -28,6 +28,7 @@ ACCEPTED = frozenset(
         "certificates",
         "configSources",
         "defaultProviders",
+        "defaultTrafficPolicy",
         "disableEnvoyListenerLog",
         "enableClientSidePolicyCheck",
         "enableEnvoyAccessLogService",
