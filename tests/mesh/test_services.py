@@ -6,7 +6,7 @@ import pytest
 
 from doubles.meshes import Mesh, service
 from ostria.mesh.model import Protocol
-from ostria.mesh.services import canonical, protocol_of, wildcards_over
+from ostria.mesh.services import protocol_of, wildcards_over
 from ostria.mesh.services import service as service_of
 from ostria.resources.kubernetes import ServicePort
 
@@ -79,20 +79,6 @@ def test_a_headless_service_has_no_address_of_its_own():
 )
 def test_what_a_port_speaks(port: ServicePort, protocol: Protocol):
     assert protocol_of(port) is protocol
-
-
-@pytest.mark.parametrize(
-    ("host", "full"),
-    [
-        ("reviews", "reviews.default.svc.cluster.local"),
-        ("Reviews", "reviews.default.svc.cluster.local"),
-        ("reviews.prod", "reviews.prod"),
-        ("*", "*"),
-        ("*.example.com", "*.example.com"),
-    ],
-)
-def test_only_names_without_a_dot_are_short(host: str, full: str):
-    assert canonical(host, "default", "cluster.local") == full
 
 
 def test_the_wildcards_over_a_host_become_less_specific():

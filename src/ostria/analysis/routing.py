@@ -10,7 +10,6 @@ from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination
 from ostria.mesh.services import canonical, service, service_namespaces
 from ostria.mesh.services import hosts_in as hosts_of_namespace
-from ostria.mesh.settings import settings
 from ostria.mesh.virtual_services import MESH, gateway_reference
 from ostria.resources import by_kind, objects
 from ostria.resources import virtual_service as api
@@ -58,7 +57,7 @@ def _named(value: api.VirtualService) -> Iterator[tuple[str, api.Destination]]:
 
 def _destinations(db: Engine, key: ObjectKey, value: api.VirtualService) -> Iterator[Problem]:
     for field, to in _named(value):
-        host = canonical(to.host, key.namespace, settings(db).domain_suffix)
+        host = canonical(db, to.host, key.namespace)
         found = service(db, host, key.namespace)
         if found is None:
             near = _nearest(host, all_hosts(db))

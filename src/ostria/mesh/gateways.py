@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.base.hosts import matches, split_scoped
 from ostria.engine import Engine, query
 from ostria.mesh.inbound import selecting, target_number
 from ostria.mesh.model import (
@@ -27,7 +28,6 @@ from ostria.mesh.model import (
     VirtualHost,
 )
 from ostria.mesh.services import age, canonical, is_visible, parse_protocol
-from ostria.mesh.settings import settings
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.mesh.virtual_services import Place, bound, http_routes, visible_in
 from ostria.resources import by_kind, objects
@@ -88,7 +88,7 @@ def servers_of(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
             port=server.port.number,
             service_port=server.port.number,
             protocol=parse_protocol(server.port.protocol),
-            hosts=tuple(_host(host, key.namespace, settings(db).domain_suffix) for host in server.hosts),
+            hosts=tuple(_host(db, host, key.namespace) for host in server.hosts),
             bind=server.bind,
             tls=_tls(server.tls) if server.tls and parse_protocol(server.port.protocol).is_tls else None,
             https_redirect=bool(server.tls and server.tls.https_redirect),
@@ -98,11 +98,10 @@ def servers_of(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
     )
 
 
-def _host(host: str, namespace: str, suffix: str) -> tuple[str, str]:
+def _host(db: Engine, host: str, namespace: str) -> tuple[str, str]:
     """A server's host as (namespace of the routes or "*", host); "." is the Gateway's own namespace."""
-    place, slash, name = host.rpartition("/")
-    where = "*" if not slash else namespace if place == "." else place
-    return where, canonical(name, namespace, suffix)
+    scoped = split_scoped(host)
+    return (namespace if scoped.namespace == "." else scoped.namespace, canonical(db, scoped.host, namespace))
 
 
 def _tls(tls: api.ServerTLSSettings) -> GatewayTls | None:
@@ -259,8 +258,7 @@ def _served_hosts(db: Engine, server: GatewayServer, key: ObjectKey) -> list[str
     """The hosts of one VirtualService that a server takes: where both name hosts, the more specific of the two."""
     value = objects(db, key)
     assert isinstance(value, VirtualService)
-    suffix = settings(db).domain_suffix
-    hosts = (canonical(host, key.namespace, suffix) for host in value.spec.hosts)
+    hosts = (canonical(db, host, key.namespace) for host in value.spec.hosts)
     offered = [host for namespace, host in server.hosts if namespace in ("*", key.namespace)]
     found = (narrower(host, other) for host in hosts for other in offered)
     return list(dict.fromkeys(host for host in found if host is not None))
@@ -268,14 +266,9 @@ def _served_hosts(db: Engine, server: GatewayServer, key: ObjectKey) -> list[str
 
 def narrower(one: str, other: str) -> str | None:
     """The more specific of two hosts where one covers the other, else None: `a.b.c` of `a.b.c` and `*.c`."""
-    if covers(one, other):
+    if matches(one, other):
         return other
-    return one if covers(other, one) else None
-
-
-def covers(wide: str, narrow: str) -> bool:
-    """Whether every host that `narrow` stands for is one that `wide` stands for."""
-    return wide in ("*", narrow) or (wide.startswith("*.") and narrow.endswith(wide[1:]))
+    return one if matches(other, one) else None
 
 
 def _takes_all(route: Route) -> bool:

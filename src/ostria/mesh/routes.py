@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ostria.base import ObjectKey
+from ostria.base.hosts import is_wildcard
 from ostria.engine import Engine, Index, query
 from ostria.mesh.destinations import destination_scope
 from ostria.mesh.model import (
@@ -31,7 +32,6 @@ from ostria.mesh.services import (
     service_namespaces,
     service_scope,
 )
-from ostria.mesh.settings import settings
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.mesh.virtual_services import (
     MESH,
@@ -156,8 +156,7 @@ def undeclared(db: Engine, key: ObjectKey) -> tuple[str, ...]:
     value = objects(db, key)
     if not isinstance(value, VirtualService) or not value.spec.http:
         return ()
-    suffix = settings(db).domain_suffix
-    hosts = {canonical(host, key.namespace, suffix) for host in value.spec.hosts if "*" not in host}
+    hosts = {canonical(db, host, key.namespace) for host in value.spec.hosts if not is_wildcard(host)}
     return tuple(sorted(host for host in hosts if not declarations(db, host)))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ostria.base import ObjectKey
+from ostria.base.hosts import expand
 from ostria.engine import Engine, Index, query
 from ostria.mesh.model import Protocol, Resolution, Service, ServicePort
 from ostria.mesh.settings import default_export_to, settings
@@ -41,14 +42,9 @@ RESOLUTIONS = {
 }
 
 
-def canonical(host: str, namespace: str, domain_suffix: str) -> str:
-    """The fully qualified form of a host as an Istio object in `namespace` writes it.
-
-    A name without a dot is a service of that namespace; every other name is taken as it stands (istio.io: short
-    names in VirtualService and DestinationRule).
-    """
-    host = host.lower()
-    return f"{host}.{namespace}.svc.{domain_suffix}" if host and "." not in host and host != "*" else host
+def canonical(db: Engine, host: str, namespace: str) -> str:
+    """The fully qualified form of a host as an Istio object in `namespace` writes it."""
+    return expand(host.lower(), namespace, settings(db).domain_suffix)
 
 
 def reference(host: str, namespace: str) -> str:
@@ -56,8 +52,7 @@ def reference(host: str, namespace: str) -> str:
 
     `reviews` in `default` and `reviews.default.svc.cluster.local` meet as `reviews.default.svc`; other hosts stay.
     """
-    host = host.lower()
-    return f"{host}.{namespace}.svc" if host and "." not in host and host != "*" else host
+    return expand(host.lower(), namespace, "").removesuffix(".")
 
 
 def references_to(db: Engine, host: str) -> tuple[str, ...]:

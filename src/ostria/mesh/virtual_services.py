@@ -47,7 +47,7 @@ from ostria.mesh.services import (
     visibility,
     wildcards_over,
 )
-from ostria.mesh.settings import default_export_to, mesh_config, settings
+from ostria.mesh.settings import default_export_to, mesh_config
 from ostria.mesh.traits import Scope
 from ostria.resources import Object, objects
 from ostria.resources import virtual_service as api
@@ -166,7 +166,7 @@ def _destinations(db: Engine, key: ObjectKey, spec: api.VirtualServiceSpec) -> s
     named = [target.destination.host for rule in spec.http for target in rule.route]
     named += [rule.mirror.host for rule in spec.http if rule.mirror]
     named += [mirror.destination.host for rule in spec.http for mirror in rule.mirrors]
-    return {canonical(host, key.namespace, settings(db).domain_suffix) for host in named}
+    return {canonical(db, host, key.namespace) for host in named}
 
 
 # --- rules as routes ----------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def cluster_of(db: Engine, host: str, port: int | None, subset: str, place: Plac
 
 
 def _cluster(db: Engine, key: ObjectKey, place: Place, to: api.Destination) -> ClusterRef | MissingDestination:
-    host = canonical(to.host, key.namespace, settings(db).domain_suffix)
+    host = canonical(db, to.host, key.namespace)
     return cluster_of(db, host, to.port.number if to.port else None, to.subset, place)
 
 
