@@ -42,17 +42,19 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def as_dict(message_type: Any, body: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = MessageToDict(message_type.FromString(body), preserving_proto_field_name=True)
+    message = MessageToDict(message_type.FromString(body), preserving_proto_field_name=True)
+    value: dict[str, Any] = json.loads(json.dumps(message))  # Only plain types, no protobuf containers.
     return value
 
 
 class FileEnvoy:
     """A running Envoy. `port` is its admin port; `replace` rewrites text in what it was given (paths, mostly)."""
 
-    def __init__(self, folder: pathlib.Path, replace: dict[str, str]) -> None:
+    def __init__(self, folder: pathlib.Path, replace: dict[str, str], *, bind: bool) -> None:
         self.folder = folder
         self.admin = free_port()
         self._replace = replace
+        self._bind = bind
         self.log = folder / "envoy.log"
 
     def write(
@@ -85,9 +87,10 @@ class FileEnvoy:
         }
 
     def errors(self) -> list[str]:
-        """What Envoy complained of, warnings about its own environment left out."""
+        """What Envoy complained of: what it refuses, and fields that it is about to take no more."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [line for line in lines if "][error]" in line or "][critical]" in line or "rejected" in line]
+        signs = ("][error]", "][critical]", "rejected", "Using deprecated option")
+        return [line for line in lines if any(sign in line for sign in signs)]
 
     async def stat(self, name: str) -> int:
         text = (await http_get(self.admin, f"/stats?filter=^{name}$")).body.decode()
@@ -119,7 +122,7 @@ class FileEnvoy:
             return [self._local(item) for item in value]
         if not isinstance(value, dict):
             return value
-        value = {key: self._local(item) for key, item in value.items() if key != "bind_to_port"}
+        value = {key: self._local(item) for key, item in value.items() if key != "bind_to_port" or not self._bind}
         if "route_config_name" in value:
             value["config_source"] = self._source("rds", value["route_config_name"])
         if "eds_config" in value:
@@ -139,10 +142,13 @@ def _file_name(prefix: str, name: str) -> str:
 
 @contextlib.asynccontextmanager
 async def file_envoy(
-    folder: pathlib.Path, *, replace: dict[str, str] | None = None, **resources: Any
+    folder: pathlib.Path, *, replace: dict[str, str] | None = None, bind: bool = True, **resources: Any
 ) -> AsyncIterator[FileEnvoy]:
-    """An Envoy that serves these resources (see FileEnvoy.write), until the block ends."""
-    envoy = FileEnvoy(folder, replace or {})
+    """An Envoy that serves these resources (see FileEnvoy.write), until the block ends.
+
+    `bind` binds the listeners that only capture reaches; without it they stay as they were built.
+    """
+    envoy = FileEnvoy(folder, replace or {}, bind=bind)
     envoy.write(**resources)
     config = folder / "bootstrap.json"
     config.write_text(json.dumps(envoy.bootstrap()))

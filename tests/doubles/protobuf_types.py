@@ -12,6 +12,7 @@ def import_all() -> None:
     """Import the modules whose messages our configuration packs into Any."""
     for name in (
         "envoy.extensions.access_loggers.file.v3.file_pb2",
+        "envoy.extensions.clusters.dns.v3.dns_cluster_pb2",
         "envoy.extensions.filters.http.cors.v3.cors_pb2",
         "envoy.extensions.filters.http.fault.v3.fault_pb2",
         "envoy.extensions.filters.http.grpc_web.v3.grpc_web_pb2",

@@ -86,7 +86,6 @@ async def workload(
         built = clusters.inbound_cluster(at) if named else clusters.inbound_passthrough()
         cluster = as_dict(Cluster, built)
         cluster |= {"type": "STATIC", "lb_policy": "ROUND_ROBIN"}
-        cluster.pop("cleanup_interval", None)
         place = {"socket_address": {"address": "127.0.0.1", "port_value": backend.port}}
         cluster["load_assignment"] = {
             "cluster_name": cluster["name"],

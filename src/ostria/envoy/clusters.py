@@ -12,6 +12,8 @@ from typing import Any as Untyped
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.extensions.clusters.common.dns.v3.dns_pb2 import DnsLookupFamily
+from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
 
 from ostria.base import ObjectKey
 from ostria.envoy.addresses import inbound_bind
@@ -28,7 +30,7 @@ from ostria.envoy.traffic_policy import (
     set_http_options,
     speaks_http2,
 )
-from ostria.envoy.wire import Value, duration, encode, metadata
+from ostria.envoy.wire import Value, duration, encode, metadata, packed
 from ostria.mesh.model import (
     ClusterRef,
     ConnectionPool,
@@ -50,7 +52,7 @@ INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 
 _DNS_REFRESH_RATE = 60_000
 _DNS_JITTER = 100
-_NEVER = 315_576_000_000_000  # The longest span that Envoy takes; original destinations then stay for good.
+_NEVER = 315_360_000_000  # Ten years, in ms; Envoy takes no span of more than 292. Original destinations stay for good.
 
 _DEFAULT_POOL = ConnectionPool()
 
@@ -236,6 +238,17 @@ def _plain(name: str) -> Untyped:
     return cluster
 
 
+def _dns(*, logical: bool) -> DnsCluster:
+    """Every address that a name has is an endpoint, or (`logical`) the next connection takes the next of them."""
+    return DnsCluster(
+        dns_refresh_rate=duration(_DNS_REFRESH_RATE),
+        dns_jitter=duration(_DNS_JITTER),
+        respect_dns_ttl=True,
+        dns_lookup_family=DnsLookupFamily.Value("ALL"),
+        all_addresses_in_single_endpoint=logical,
+    )
+
+
 def _shape(discovery: _Discovery, protocol: Protocol) -> Untyped:
     cluster = _plain("")
     if discovery is _Discovery.ORIGINAL:
@@ -253,11 +266,8 @@ def _shape(discovery: _Discovery, protocol: Protocol) -> Untyped:
         source.initial_fetch_timeout.SetInParent()
         source.resource_api_version = 2  # V3
     elif discovery in (_Discovery.STRICT_DNS, _Discovery.LOGICAL_DNS):
-        cluster.type = Cluster.STRICT_DNS if discovery is _Discovery.STRICT_DNS else Cluster.LOGICAL_DNS
-        cluster.dns_lookup_family = Cluster.ALL
-        cluster.dns_refresh_rate.CopyFrom(duration(_DNS_REFRESH_RATE))
-        cluster.dns_jitter.CopyFrom(duration(_DNS_JITTER))
-        cluster.respect_dns_ttl = True
+        cluster.cluster_type.name = "envoy.clusters.dns"
+        cluster.cluster_type.typed_config.CopyFrom(packed(_dns(logical=discovery is _Discovery.LOGICAL_DNS)))
     options = http_options(protocol, _DEFAULT_POOL)
     if options is not None:
         set_http_options(cluster, options)
