@@ -47,6 +47,8 @@ class KubeApi:
         self.token = ""
         self.failures: list[int] = []
         """Statuses that the next requests are answered with."""
+        self.failures_at: dict[str, int] = {}
+        """Statuses that the next request holding a text is answered with."""
         self.page_limit = 10_000
         self.stale: dict[ObjectKey, dict[str, Any]] | None = None
         """What a list at resourceVersion=0 shows, if not what is there."""
@@ -54,6 +56,7 @@ class KubeApi:
         self.watchers: dict[int, tuple[str, asyncio.Queue[Any]]] = {}
         self._pages: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         self._ids = itertools.count(1)
+        self._runner: web.AppRunner
         self.url = ""
 
     def access(self, **more: Any) -> Access:
@@ -124,7 +127,7 @@ class KubeApi:
     async def serve(self, port: int = 0) -> AsyncIterator[KubeApi]:
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._runner = runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
@@ -132,8 +135,12 @@ class KubeApi:
         try:
             yield self
         finally:
-            self.drop()
-            await runner.cleanup()
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Go away."""
+        self.drop()
+        await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path_qs}")
@@ -141,6 +148,9 @@ class KubeApi:
             return status(401, "Unauthorized")
         if self.failures:
             return status(self.failures.pop(0), "Failure")
+        for text in list(self.failures_at):
+            if text in request.path_qs:
+                return status(self.failures_at.pop(text), "Failure")
         parts = request.path.strip("/").split("/")
         if len(parts) == 2 and parts[0] == "apis":
             return self._group(parts[1])
@@ -158,7 +168,7 @@ class KubeApi:
             if request.query.get("watch") == "true":
                 return await self._watch(request, kind)
             return self._list(request, kind)
-        return await self._write(request, kind, ObjectKey("", kind.name, namespace, (rest + [""])[1]))
+        return await self._write(request, kind, ObjectKey("", kind.name, namespace, [*rest, ""][1]))
 
     def _versions(self, kind: Kind) -> tuple[str, ...] | list[str]:
         return self.versions.get(kind.group, kind.versions)

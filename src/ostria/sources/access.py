@@ -185,7 +185,7 @@ def proxy_of(server: str, env: Mapping[str, str]) -> str:
     parts = urlsplit(server)
     proxies = {name: env.get(f"{name}_proxy") or env.get(f"{name.upper()}_PROXY", "") for name in ("https", "http")}
     no = env.get("no_proxy") or env.get("NO_PROXY", "")
-    if no and urllib.request.proxy_bypass_environment(parts.hostname or "", {"no": no}):
+    if no and urllib.request.proxy_bypass_environment(parts.hostname or "", {"no": no}):  # type: ignore[attr-defined]
         return ""
     return proxies.get(parts.scheme, "")
 
@@ -227,7 +227,7 @@ def _merge(paths: tuple[Path, ...]) -> _Merged:
                 entries = value.get(plural)
                 for entry in entries if isinstance(entries, list) else ():
                     if isinstance(entry, Mapping) and isinstance(entry.get(singular), Mapping):
-                        known.setdefault(str(entry.get("name")), _Section(entry[singular], path.parent))  # type: ignore[attr-defined]
+                        known.setdefault(str(entry.get("name")), _Section(entry[singular], path.parent))
     if not found:
         raise AccessError(f"there is no kubeconfig: {', '.join(map(str, paths))} does not exist")
     return merged

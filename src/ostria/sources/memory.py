@@ -54,9 +54,8 @@ class MemorySource:
         """Everything that is there, for a Store that is filled once and followed by nobody."""
         return tuple(self._changes.values())
 
-    def keys(self) -> tuple[ObjectKey, ...]:
-        """The keys of everything that is there."""
-        return tuple(self._changes)
+    def __contains__(self, key: ObjectKey) -> bool:
+        return key in self._changes
 
     def apply(self, what: str | Iterable[Object], source: str = "memory") -> Reading:
         """Put in or change objects: the documents of a YAML text, or typed objects.

@@ -49,15 +49,17 @@ class Discovery:
         self._api = api
         self._versions: dict[str, tuple[str, ...]] = {}
 
-    async def paths(self, kind: Kind) -> list[str]:
-        """Where the kind may be listed, the preferred version first; what the table says where the API does not."""
+    async def versions(self, kind: Kind) -> tuple[str, ...]:
+        """In which versions the kind may be asked for, the preferred one first; never empty.
+
+        Where the API does not say, it is what the table of kinds says.
+        """
         if not kind.group:
-            return [f"/api/{version}/{kind.plural}" for version in kind.versions]
+            return kind.versions
         if kind.group not in self._versions:
             self._versions[kind.group] = await self._ask(kind.group)
         served = self._versions[kind.group]
-        versions = [version for version in kind.versions if version in served] or kind.versions
-        return [f"/apis/{kind.group}/{version}/{kind.plural}" for version in versions]
+        return tuple(version for version in kind.versions if version in served) or kind.versions
 
     def forget(self, kind: Kind) -> None:
         """Ask again for the kind's group."""
@@ -71,6 +73,12 @@ class Discovery:
                 return ()
             raise
         return tuple(version.version for version in msgspec.json.decode(body, type=_Group).versions)
+
+
+def collection_path(kind: Kind, version: str, namespace: str = "") -> str:
+    """Where the objects of a kind are, of one namespace or of all."""
+    root = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
+    return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
 
 
 class _Version(msgspec.Struct):
@@ -152,12 +160,12 @@ class Reflector:
 
     async def _list(self) -> None:
         self._note(state="listing", lists=self._part.lists + 1)
-        paths = await self._discovery.paths(self._kind)
-        for path in paths:
+        versions = await self._discovery.versions(self._kind)
+        for version in versions:
             try:
-                await self._list_at(path)
+                await self._list_at(collection_path(self._kind, version))
             except ApiError as error:
-                if error.status != 404 or path == paths[-1]:
+                if error.status != 404 or version == versions[-1]:
                     raise
             else:
                 return
