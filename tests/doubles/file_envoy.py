@@ -93,8 +93,9 @@ class FileEnvoy:
         return [line for line in lines if any(sign in line for sign in signs)]
 
     async def stat(self, name: str) -> int:
+        """The sum of the statistics whose whole name this expression matches."""
         text = (await http_get(self.admin, f"/stats?filter=^{name}$")).body.decode()
-        return int(text.split(": ")[1]) if text.strip() else 0
+        return sum(int(line.rpartition(": ")[2]) for line in text.splitlines())
 
     def _publish(self, message_type: Any, bodies: list[bytes], key: str, prefix: str) -> None:
         for body in bodies:

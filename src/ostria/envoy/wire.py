@@ -2,8 +2,8 @@
 
 A message whose repeated parts are already encoded is their concatenation, each behind its tag and its length
 (protobuf.dev/programming-guides/encoding). So a list of a thousand virtual hosts costs one join, and only the part
-that changed is encoded anew. Parts joined in the order of their field numbers give the very bytes that protobuf's
-own deterministic serialisation gives; the tests hold this.
+that changed is encoded anew. Parts joined in the order of their field numbers, and entries of maps in the order of
+their keys, give the very bytes that protobuf's own deterministic serialisation gives; the tests hold this.
 """
 
 from __future__ import annotations
