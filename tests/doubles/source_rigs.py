@@ -73,10 +73,10 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def running(source: Source, *, synced: bool = True) -> AsyncIterator[Mesh]:
+async def running(source: Source, *, synced: bool = True, mesh: type[Mesh] = Mesh) -> AsyncIterator[Mesh]:
     """A source that runs into a new Store, once it has synced unless told otherwise."""
-    mesh = Mesh(source)
-    task = asyncio.get_running_loop().create_task(source.run(mesh.apply))
+    made = mesh(source)
+    task = asyncio.get_running_loop().create_task(source.run(made.apply))
     start = asyncio.get_running_loop().create_task(source.synced.wait())
     try:
         if synced:
@@ -84,7 +84,7 @@ async def running(source: Source, *, synced: bool = True) -> AsyncIterator[Mesh]
             assert source.synced.is_set() or task.done(), source.statistics()
         if task.done():
             await task
-        yield mesh
+        yield made
     finally:
         task.cancel()
         start.cancel()

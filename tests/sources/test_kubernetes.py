@@ -231,6 +231,7 @@ async def test_the_api_may_be_away_for_a_while(api: KubeApi) -> None:
     put(api, "a")
     port = int(api.url.rpartition(":")[2])
     again = KubeApi()
+    again.version = 500
     put(again, "b")
     again.compact()
     async with running(source(api)) as mesh:
