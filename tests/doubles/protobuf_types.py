@@ -17,6 +17,7 @@ def import_all() -> None:
         "envoy.extensions.filters.http.fault.v3.fault_pb2",
         "envoy.extensions.filters.http.grpc_web.v3.grpc_web_pb2",
         "envoy.extensions.filters.http.router.v3.router_pb2",
+        "envoy.extensions.filters.http.set_filter_state.v3.set_filter_state_pb2",
         "envoy.extensions.filters.listener.http_inspector.v3.http_inspector_pb2",
         "envoy.extensions.filters.listener.original_dst.v3.original_dst_pb2",
         "envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2",

@@ -256,6 +256,7 @@ def configuration(*bodies: bytes, **options: bool) -> bytes:
 KEY = {ref().name: HashKey("cookie", "user", ttl=0)}
 CONFIGURATIONS = {name: configuration(routes.virtual_host(host(one))) for name, one in ROUTES.items()} | {
     "consistent-hash": configuration(routes.virtual_host(host(route(timeout=1_000)), hash_keys=KEY)),
+    "unknown-protocol": configuration(routes.virtual_host(host(route()), sniffed={ref().name})),
     "https-redirect": configuration(routes.virtual_host(host(route(), require_tls=True))),
     "unknown-hosts-pass": configuration(routes.ALLOW_ANY),
     "unknown-hosts-are-refused": configuration(routes.BLOCK_ALL),

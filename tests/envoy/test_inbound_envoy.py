@@ -93,7 +93,8 @@ async def workload(
         }
         to_mesh = clusters.outbound_cluster(reviews, reviews.ports[0], None, TrafficPolicy(), accounts)
         member = endpoint("127.0.0.1", port=port, mesh_tls=True)
-        hosts = [routes.member(routes.virtual_host(host(route())))]
+        sniffed = {ref().name} if protocol is Protocol.AUTO else frozenset()
+        hosts = [routes.member(routes.virtual_host(host(route()), sniffed=sniffed))]
         async with file_envoy(
             folder,
             listeners=[listener, listeners.outbound_auto("127.0.0.1", outbound, "9080", ref().name)],
@@ -129,9 +130,8 @@ async def test_permissive_takes_both_and_says_who_called(
     async with workload(tmp_path, MutualTls.PERMISSIVE, protocol, named=named) as reviews:
         by_mesh = await http_get(reviews.outbound, headers=FORGED)
         seen = by_mesh.json()["headers"]
-        if protocol is Protocol.HTTP:  # Where the protocol is not named, the caller's TLS says "bytes" (see tls.py).
-            assert f"URI={SERVER}" in seen["x-forwarded-client-cert"]
-            assert f"By={SERVER}" in seen["x-forwarded-client-cert"]
+        assert f"URI={SERVER}" in seen["x-forwarded-client-cert"]
+        assert f"By={SERVER}" in seen["x-forwarded-client-cert"]
         assert "forged" not in str(seen)
         assert by_mesh.json()["peer"] == "127.0.0.6"
         in_clear = await http_get(reviews.port, headers=FORGED)

@@ -26,7 +26,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 
 from ostria.envoy.access_log import LogFile, access_log
-from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER
+from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER, MESH_ALPN_CONFIG, MESH_ALPN_FILTER
 from ostria.envoy.wire import packed
 
 # What the inspectors find in plaintext HTTP (Envoy: HTTP inspector).
@@ -141,14 +141,15 @@ def _http_filter(name: str, config: Untyped) -> HttpFilter:
 
 
 _GRPC_WEB = _http_filter("envoy.filters.http.grpc_web", GrpcWeb())
+_MESH_ALPN = HttpFilter(name=MESH_ALPN_FILTER, typed_config=MESH_ALPN_CONFIG, disabled=True)
 _CORS = _http_filter(CORS_FILTER, Cors())
 _FAULT = _http_filter(FAULT_FILTER, HTTPFault())
 _ROUTER = _http_filter("envoy.filters.http.router", Router())
 
 _HTTP_FILTERS = {
-    Side.OUTBOUND: (_FAULT, _CORS, _ROUTER),
+    Side.OUTBOUND: (_FAULT, _CORS, _MESH_ALPN, _ROUTER),
     Side.INBOUND: (_FAULT, _CORS, _ROUTER),
-    Side.GATEWAY: (_CORS, _FAULT, _ROUTER),
+    Side.GATEWAY: (_CORS, _FAULT, _MESH_ALPN, _ROUTER),
 }
 
 

@@ -1,19 +1,28 @@
-"""What HTTP filters do for one route only: faults and cross-origin answers, as configuration that the route carries."""
+"""What HTTP filters do for one route only, as configuration that the route carries: faults, answers to cross-origin
+questions, and what its requests offer in the mesh's TLS.
+"""
 
 from __future__ import annotations
 
 from typing import Any as Untyped
 
+from envoy.config.route.v3.route_components_pb2 import FilterConfig
+from envoy.extensions.filters.common.set_filter_state.v3.value_pb2 import FilterStateValue
 from envoy.extensions.filters.http.cors.v3.cors_pb2 import CorsPolicy
 from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
+from envoy.extensions.filters.http.set_filter_state.v3.set_filter_state_pb2 import Config
 from envoy.type.v3.percent_pb2 import FractionalPercent
 
 from ostria.envoy.matches import string_matcher
+from ostria.envoy.tls import CALLER_DECIDES_ALPN
 from ostria.envoy.wire import duration, packed
 from ostria.mesh.model import Abort, Cors, Delay
 
 FAULT_FILTER = "envoy.filters.http.fault"
 CORS_FILTER = "envoy.filters.http.cors"
+
+# Off unless a route turns it on; named after Istio's filter that has the same duty.
+MESH_ALPN_FILTER = "istio.alpn"
 
 _DENOMINATORS = (
     (1, FractionalPercent.HUNDRED),
@@ -51,6 +60,23 @@ def apply_faults(route: Untyped, delay: Delay | None, abort: Abort | None) -> No
             fault.abort.http_status = abort.http_status or 503
         fault.abort.percentage.CopyFrom(fraction(abort.percentage))
     route.typed_per_filter_config[FAULT_FILTER].CopyFrom(packed(fault))
+
+
+def _mesh_alpn() -> Config:
+    config = Config()
+    offers = config.on_request_headers.add(object_key="envoy.network.application_protocols")
+    offers.format_string.text_format_source.inline_string = ",".join(CALLER_DECIDES_ALPN)
+    offers.shared_with_upstream = FilterStateValue.ONCE
+    return config
+
+
+MESH_ALPN_CONFIG = packed(_mesh_alpn())
+_MESH_ALPN_ON = packed(FilterConfig(config=MESH_ALPN_CONFIG))
+
+
+def apply_mesh_alpn(route: Untyped) -> None:
+    """Let a route's requests say in the mesh's TLS that they are HTTP, which their cluster does not say."""
+    route.typed_per_filter_config[MESH_ALPN_FILTER].CopyFrom(_MESH_ALPN_ON)
 
 
 def apply_cors(route: Untyped, cors: Cors) -> None:

@@ -2,14 +2,14 @@
 
     VirtualHost --virtual_host()--> bytes --member()--> framed bytes --route_configuration()--> RouteConfiguration
 
-What a destination's DestinationRule wants of the *route* (consistent hashing) is passed beside the virtual host,
+What a destination wants of the *route* (consistent hashing, the protocol to offer) is passed beside the virtual host,
 because one host's routes name many destinations.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import Any as Untyped
 
@@ -35,7 +35,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_
 from ostria.envoy.clusters import PASSTHROUGH
 from ostria.envoy.matches import route_match
 from ostria.envoy.origins import config_path
-from ostria.envoy.route_filters import apply_cors, apply_faults, fraction
+from ostria.envoy.route_filters import apply_cors, apply_faults, apply_mesh_alpn, fraction
 from ostria.envoy.wire import duration, encode, framed, metadata, packed
 from ostria.mesh.model import (
     DirectResponse,
@@ -112,13 +112,17 @@ _TAILS = {
 # --- virtual hosts ------------------------------------------------------------------------------------------------
 
 
-def virtual_host(host: VirtualHost, *, hash_keys: HashKeys = _NO_HASH_KEYS) -> bytes:
-    """One virtual host. `hash_keys` holds, by cluster name, what requests to consistently hashed clusters go by."""
+def virtual_host(host: VirtualHost, *, hash_keys: HashKeys = _NO_HASH_KEYS, sniffed: Set[str] = frozenset()) -> bytes:
+    """One virtual host.
+
+    `hash_keys` holds, by cluster name, what requests to consistently hashed clusters go by. `sniffed` are those
+    clusters in the mesh whose port names no protocol, so that it is the request that must say that it is HTTP.
+    """
     return b"".join(
         (
             framed(1, host.name.encode()),
             *(framed(2, domain.encode()) for domain in host.domains),
-            *(framed(3, _route(route, hash_keys)) for route in host.routes),
+            *(framed(3, _route(route, hash_keys, sniffed)) for route in host.routes),
             _HOST_TAILS[host.require_tls],
         )
     )
@@ -175,7 +179,7 @@ BLOCK_ALL: bytes = _block_all()
 # --- routes -------------------------------------------------------------------------------------------------------
 
 
-def _route(route: Route, hash_keys: HashKeys) -> bytes:
+def _route(route: Route, hash_keys: HashKeys, sniffed: Set[str]) -> bytes:
     message = RouteMessage(name=route.name, match=route_match(route.match))
     if route.redirect is not None:
         _redirect(message.redirect, route.redirect)
@@ -185,6 +189,8 @@ def _route(route: Route, hash_keys: HashKeys) -> bytes:
         _forward(message, route, hash_keys)
     _change_headers(message, route.headers.request, route.headers.response)
     apply_faults(message, route.delay, route.abort)
+    if not sniffed.isdisjoint(target.cluster.name for target in route.targets):
+        apply_mesh_alpn(message)
     if route.cors is not None:
         apply_cors(message, route.cors)
     message.decorator.operation = _operation(route)

@@ -9,10 +9,12 @@ which the first message shows in clear. Istio's names are used, so that either s
     HTTP, as the caller does    istio-http/1.1, istio-h2, istio    HTTP; the version shows in its first bytes
     anything else               istio                              bytes
 
-Two departures. "istio-peer-exchange" is never offered nor accepted: whoever agrees on it has to exchange a preamble,
-for which stock Envoy has no filter. And where a port's protocol is unknown the caller offers "istio" alone, because
-nothing in stock Envoy can choose per request what its TLS offers without breaking TLS to hosts outside the mesh; so
-the server passes on bytes, whose requests only the caller's proxy can read.
+"istio-peer-exchange" is never offered nor accepted: whoever agrees on it has to exchange a preamble, for which stock
+Envoy has no filter.
+
+Where a port's protocol is unknown its cluster offers "istio", and a route to it makes its requests offer what HTTP
+"as the caller does" offers (route_filters). It cannot be so for all routes: the offer would reach hosts outside the
+mesh as well, which know none of these names.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ MESH_HTTP_ALPN = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 MESH_ALPN = ("istio", *MESH_HTTP_ALPN)
 HTTP_ALPN = ("h2", "http/1.1")
 
-_CALLER_DECIDES_ALPN = ("istio-http/1.1", "istio-h2", "istio")
+CALLER_DECIDES_ALPN = ("istio-http/1.1", "istio-h2", "istio")
 _HTTP2_ALPN = ("istio-h2", "istio", "h2")
 _HTTP1_ALPN = ("istio-http/1.1", "istio", "http/1.1")
 _BYTES_ALPN = ("istio",)
@@ -82,7 +84,7 @@ def mesh_alpn(protocol: Protocol, *, http2: bool, caller_decides: bool) -> tuple
     if http2:
         return _HTTP2_ALPN
     if protocol.is_http:
-        return _CALLER_DECIDES_ALPN if caller_decides else _HTTP1_ALPN
+        return CALLER_DECIDES_ALPN if caller_decides else _HTTP1_ALPN
     return _BYTES_ALPN
 
 
