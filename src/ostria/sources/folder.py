@@ -292,19 +292,21 @@ class FolderSource:
             self._moved.clear()
             self._listened = self._files.folders()
             if self._listened:
-                await self._listen(self._listened, recursive=True)
+                await self._listen(self._listened, self._pace.step, recursive=True)
             await self._moved.wait()
 
     async def _listen_around(self) -> None:
         """Hear of the paths themselves being made, replaced or removed: that is news of the folder around each."""
-        await self._listen(self._files.around(), recursive=False)
+        # In front of folders only their being replaced is heard: no hurry, and collecting news costs a little.
+        hurry = 1 if len(self._files.folders()) < len(self._files.paths) else 10
+        await self._listen(self._files.around(), self._pace.step * hurry, recursive=False)
 
-    async def _listen(self, folders: Iterable[str], *, recursive: bool) -> None:
+    async def _listen(self, folders: Iterable[str], step: float, *, recursive: bool) -> None:
         async for _ in awatch(
             *folders,
             watch_filter=None,
             debounce=round(self._pace.patience * 1000),
-            step=max(1, round(self._pace.step * 1000)),
+            step=max(1, round(step * 1000)),
             stop_event=self._moved if recursive else None,
             recursive=recursive,
             ignore_permission_denied=True,
