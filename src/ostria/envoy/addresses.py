@@ -35,15 +35,6 @@ def address(host: str, port: int) -> Address:
     return message
 
 
-def is_ip(host: str) -> bool:
-    """Whether this is an address, not a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def cidr_range(block: str) -> CidrRange:
     """An address or a block as a range: "10.0.0.0/8", "fd00::/8", "10.0.0.1"."""
     network = ipaddress.ip_network(block, strict=False)
