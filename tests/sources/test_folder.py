@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from doubles.source_rigs import QUICK, Mesh, eventually, running
 from ostria.base import ObjectKey, Origin
 from ostria.resources import origins
 from ostria.resources.kubernetes import ConfigMap
+from ostria.sources import folder as folders
 from ostria.sources.folder import Files, FolderSource, is_ignored
 from ostria.sources.manifests import Diff
 
@@ -29,6 +31,10 @@ def source(*paths: Path, **more: object) -> FolderSource:
 
 def values(mesh: Mesh) -> dict[str, str]:
     return {found.name: obj.data["v"] for found, obj in mesh.objects().items() if isinstance(obj, ConfigMap)}
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 async def test_an_object_names_its_file_and_line(tmp_path: Path) -> None:
@@ -104,6 +110,24 @@ async def test_a_folder_may_go_and_come_back(tmp_path: Path) -> None:
         assert mesh.source.statistics().problems == ()
 
 
+async def test_a_folder_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "yet"
+    async with running(source(folder)) as mesh:
+        assert values(mesh) == {}
+        folder.mkdir(parents=True)
+        (folder / "a.yaml").write_text(config("a"))
+        await mesh.until(lambda: values(mesh) == {"a": "1"})
+        (folder / "a.yaml").write_text(config("a", "2"))
+        await mesh.until(lambda: values(mesh) == {"a": "2"})
+
+
+async def test_without_watches_looking_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "awatch", refuse)
+    async with running(source(tmp_path)) as mesh:
+        (tmp_path / "a.yaml").write_text(config("a"))
+        await mesh.until(lambda: values(mesh) == {"a": "1"})
+
+
 async def test_a_checkout_of_the_whole_folder_is_one_batch(tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / f"{number}.yaml").write_text(config(f"a{number}"))
@@ -163,15 +187,23 @@ async def test_the_hook_sees_kinds_that_the_mesh_does_not_read(tmp_path: Path) -
         assert [m.identity.kind for m in seen[1].deleted] == ["Deployment"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-async def test_a_file_that_may_not_be_read_keeps_what_it_said(tmp_path: Path) -> None:
+async def test_a_file_that_can_no_longer_be_read_keeps_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(config("a"))
-    path.chmod(0)
     async with running(source(tmp_path)) as mesh:
-        assert [problem.code for problem in mesh.source.statistics().problems] == ["file-unreadable"]
-        path.chmod(0o600)
-        await mesh.until(lambda: values(mesh) == {"a": "1"})
+        with monkeypatch.context() as patched:
+            # Root may read everything, so that modes would not tell.
+            patched.setattr(folders, "_read", refuse)
+            path.write_text(config("a", "2"))
+            await eventually(lambda: mesh.source.statistics().problems)
+            (problem,) = mesh.source.statistics().problems
+            assert problem.message == f"{path} cannot be read: Permission denied"
+            assert values(mesh) == {"a": "1"}
+        (tmp_path / "b.yaml").write_text(config("b"))
+        await mesh.until(lambda: values(mesh) == {"a": "2", "b": "1"})
+        assert mesh.source.statistics().problems == ()
 
 
 def test_looking_again_finds_only_what_differs(tmp_path: Path) -> None:

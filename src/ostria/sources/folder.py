@@ -13,6 +13,7 @@ something (a file gone, empty or cut off) only once they have been quiet for lon
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,8 @@ from ostria.resources import Change
 from ostria.sources.annotations import AnnotationFile
 from ostria.sources.manifests import EMPTY, Diff, FolderState, changes_of, update
 from ostria.sources.source import Apply, Outbox, Statistics
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -302,13 +305,17 @@ class FolderSource:
         await self._listen(self._files.around(), self._pace.step * hurry, recursive=False)
 
     async def _listen(self, folders: Iterable[str], step: float, *, recursive: bool) -> None:
-        async for _ in awatch(
-            *folders,
-            watch_filter=None,
-            debounce=round(self._pace.patience * 1000),
-            step=max(1, round(step * 1000)),
-            stop_event=self._moved if recursive else None,
-            recursive=recursive,
-            ignore_permission_denied=True,
-        ):
-            self._news.set()
+        try:
+            async for _ in awatch(
+                *folders,
+                watch_filter=None,
+                debounce=round(self._pace.patience * 1000),
+                step=max(1, round(step * 1000)),
+                stop_event=self._moved if recursive else None,
+                recursive=recursive,
+                ignore_permission_denied=True,
+            ):
+                self._news.set()
+        except OSError as error:
+            # A folder that has just gone, or a system that allows no more watches: looking now and then goes on.
+            _log.warning("changes are found by looking every %g s: %s", self._pace.look, error)
