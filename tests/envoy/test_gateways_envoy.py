@@ -16,6 +16,7 @@ from doubles.envoy_samples import endpoint, host, ref, route, service
 from doubles.file_envoy import Backend, Response, file_envoy, free_port, http_get, read_response, serving
 from ostria.base import ObjectKey
 from ostria.envoy import clusters, endpoints, gateways, routes, secrets
+from ostria.mesh.gateways import route_table
 from ostria.mesh.model import (
     GatewayListener,
     GatewayServer,
@@ -80,13 +81,13 @@ async def gateway(folder: pathlib.Path) -> AsyncIterator[Gateway]:
     redirected = host(route(match=RequestMatch(), targets=(), redirect=Redirect()), domains=("r.example",))
     secure_only = redirected._replace(name="secure", domains=("simple.example",), require_tls=True)
     tables = {
-        gateways.plain_route_name(at.plain): [
+        f"http.{at.plain}": [
             *everything,
             routes.member(routes.virtual_host(redirected._replace(name="redirect"))),
             routes.member(routes.virtual_host(secure_only)),
         ],
-        gateways.secure_route_name(simple): everything,
-        gateways.secure_route_name(mutual): everything,
+        route_table(simple): everything,
+        route_table(mutual): everything,
     }
     async with (
         serving(backend),

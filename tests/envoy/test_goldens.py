@@ -253,9 +253,9 @@ def configuration(*bodies: bytes, **options: bool) -> bytes:
     return routes.route_configuration("9080", map(routes.member, bodies), **options)
 
 
-KEY = {ref().name: HashKey("cookie", "user", ttl=0)}
+KEY = HashKey("cookie", "user", ttl=0)
 CONFIGURATIONS = {name: configuration(routes.virtual_host(host(one))) for name, one in ROUTES.items()} | {
-    "consistent-hash": configuration(routes.virtual_host(host(route(timeout=1_000)), hash_keys=KEY)),
+    "consistent-hash": configuration(routes.virtual_host(host(route(timeout=1_000, hash_keys=(KEY,))))),
     "unknown-protocol": configuration(routes.virtual_host(host(route()), sniffed={ref().name})),
     "https-redirect": configuration(routes.virtual_host(host(route(), require_tls=True))),
     "unknown-hosts-pass": configuration(routes.ALLOW_ANY),

@@ -67,7 +67,6 @@ async def caller(
     folder: pathlib.Path,
     *hosts: VirtualHost,
     policy: TrafficPolicy = TrafficPolicy(),  # noqa: B008
-    hash_keys: dict[str, HashKey] | None = None,
     v1: tuple[Backend, ...] = (),
 ) -> AsyncIterator[Caller]:
     """An outbound listener with these virtual hosts, and subsets v1, v2 and v3 of reviews behind it."""
@@ -86,7 +85,7 @@ async def caller(
             cds.append(clusters.outbound_cluster(reviews, reviews.ports[0], subset, policy, ()))
             members = tuple(endpoint("127.0.0.1", port=backend.port) for backend in group)
             assignments.append(endpoints.load_assignment(ref("reviews", name).name, members))
-        members = [routes.member(routes.virtual_host(one, hash_keys=hash_keys or {})) for one in hosts]
+        members = [routes.member(routes.virtual_host(one)) for one in hosts]
         port = free_port()
         async with file_envoy(
             folder,
@@ -356,9 +355,7 @@ async def test_cross_origin_questions_are_answered(tmp_path: pathlib.Path) -> No
 @pytest.mark.parametrize("balancing", [LoadBalancing.RING_HASH, LoadBalancing.MAGLEV])
 async def test_consistent_hashing_goes_by_its_key(tmp_path: pathlib.Path, balancing: LoadBalancing) -> None:
     key = HashKey("header", "x-user")
-    async with caller(
-        tmp_path, host(route()), policy=TrafficPolicy(balancing=balancing), hash_keys={ref().name: key}
-    ) as calls:
+    async with caller(tmp_path, host(route(hash_keys=(key,))), policy=TrafficPolicy(balancing=balancing)) as calls:
         for user in ("ann", "bob", "cid"):
             assert len({await calls.backend(headers={"x-user": user}) for _ in range(8)}) == 1
         assert len({await calls.backend(headers={"x-user": str(number)}) for number in range(40)}) == 3

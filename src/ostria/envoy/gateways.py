@@ -19,7 +19,8 @@ from ostria.envoy.filters import TLS_INSPECTOR, Side, http_by_name, tcp_proxy
 from ostria.envoy.listeners import bind, listener_name
 from ostria.envoy.tls import HTTP_ALPN, gateway_server
 from ostria.envoy.wire import encode
-from ostria.mesh.model import GatewayListener, GatewayServer, Protocol, ServerTls
+from ostria.mesh.gateways import is_http_server, route_table
+from ostria.mesh.model import GatewayListener, GatewayServer
 
 
 def gateway_listener(
@@ -44,33 +45,15 @@ def gateway_listener(
             message.filter_chains.append(_secure_chain(listener, server, names, trust_domains, log))
     if secure:
         message.listener_filters.append(TLS_INSPECTOR)
-    if any(_is_plain_http(server) for server in listener.servers):
+    plain = [server for server in listener.servers if server.tls is None and is_http_server(server)]
+    if plain:
         stat_prefix = f"outbound_{listener_name(host, listener.port)}"
-        http = http_by_name(Side.GATEWAY, stat_prefix, plain_route_name(listener.port), log=log)
+        http = http_by_name(Side.GATEWAY, stat_prefix, route_table(plain[0]), log=log)
         message.filter_chains.append(FilterChain(filters=[http]))
     if not message.filter_chains:
         # Envoy takes no listener without a chain. What cannot be served yet is closed, not left unanswered.
         message.filter_chains.append(FilterChain(filters=[tcp_proxy(BLACK_HOLE)]))
     return encode(message)
-
-
-def plain_route_name(port: int) -> str:
-    """The route configuration of the plain HTTP servers of one port, the port where the proxy listens."""
-    return f"http.{port}"
-
-
-def secure_route_name(server: GatewayServer) -> str:
-    """The route configuration of one server that terminates TLS, by the port that its Gateway names."""
-    return f"https.{server.service_port}.{server.name}.{server.gateway.name}.{server.gateway.namespace}"
-
-
-def terminates_http(server: GatewayServer) -> bool:
-    """Whether the gateway reads this server's requests, so that it has a route configuration."""
-    if server.tls is None:
-        return server.protocol.is_http
-    return server.tls.mode is not ServerTls.PASSTHROUGH and (
-        server.protocol.is_http or server.protocol is Protocol.HTTPS
-    )
 
 
 def _secure_chain(
@@ -81,19 +64,15 @@ def _secure_chain(
     log: LogFile | None,
 ) -> FilterChain:
     assert server.tls is not None
-    if terminates_http(server):
+    if is_http_server(server):
         stat_prefix = f"outbound_{listener_name(listener.bind or ANY_V4, listener.port)}"
-        chain = FilterChain(filters=[http_by_name(Side.GATEWAY, stat_prefix, secure_route_name(server), log=log)])
+        chain = FilterChain(filters=[http_by_name(Side.GATEWAY, stat_prefix, route_table(server), log=log)])
         chain.transport_socket.CopyFrom(gateway_server(server.tls, HTTP_ALPN, trust_domains))
     else:
         chain = FilterChain(filters=[tcp_proxy(BLACK_HOLE)])
     chain.filter_chain_match.transport_protocol = "tls"
     chain.filter_chain_match.server_names.extend(name for name in names if name != "*")
     return chain
-
-
-def _is_plain_http(server: GatewayServer) -> bool:
-    return server.tls is None and server.protocol.is_http
 
 
 def _server_names(server: GatewayServer) -> list[str]:

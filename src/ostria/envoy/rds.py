@@ -14,6 +14,7 @@ from ostria.mesh.gateways import gateway_virtual_hosts, is_gateway_table
 from ostria.mesh.model import ClusterRef, VirtualHost
 from ostria.mesh.routes import (
     PORT_OF_UNDECLARED,
+    is_sniffed,
     routed_hosts,
     table_scope,
     table_scope_in,
@@ -65,14 +66,15 @@ def host_resource(db: Engine, name: str, client: ClientTraits) -> Fragment | Non
 def encoded_host(db: Engine, host: str, port: int, client: ClientTraits) -> Fragment | None:
     """The virtual host of a host on a port. Ask with traits projected on `virtual_host_scope`."""
     found = virtual_host(db, host, port, client)
-    return _encoded(found, f"{port}/{host}") if found else None
+    return _encoded(db, found, f"{port}/{host}", client.namespace) if found else None
 
 
-def _encoded(host: VirtualHost, name: str) -> Fragment:
+def _encoded(db: Engine, host: VirtualHost, name: str, namespace: str) -> Fragment:
     clusters = {target.cluster for route in host.routes for target in route.targets}
     clusters |= {mirror.cluster for route in host.routes for mirror in route.mirrors}
-    references = {(ResourceType.CLUSTER, cluster.name) for cluster in clusters if isinstance(cluster, ClusterRef)}
-    return fragment(name, routes.virtual_host(host), host.origins, frozenset(references))
+    found = [cluster for cluster in clusters if isinstance(cluster, ClusterRef)]
+    body = routes.virtual_host(host, sniffed={cluster.name for cluster in found if is_sniffed(db, cluster, namespace)})
+    return fragment(name, body, host.origins, frozenset((ResourceType.CLUSTER, cluster.name) for cluster in found))
 
 
 # --- sidecars' tables ---------------------------------------------------------------------------------------------
@@ -126,5 +128,6 @@ def _complete(db: Engine, name: str, parts: list[Fragment]) -> Fragment:
 
 @query
 def _gateway_table(db: Engine, name: str, client: ClientTraits) -> Fragment:
-    parts = [_encoded(host, host.name) for host in gateway_virtual_hosts(db, name, client)]
+    hosts = gateway_virtual_hosts(db, name, client)
+    parts = [_encoded(db, host, host.name, client.namespace) for host in hosts]
     return composed(name, routes.route_configuration(name, [routes.member(part.body) for part in parts]), parts)

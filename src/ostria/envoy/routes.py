@@ -9,8 +9,7 @@ because one host's routes name many destinations.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
-from types import MappingProxyType
+from collections.abc import Iterable, Set
 from typing import Any as Untyped
 
 from envoy.config.core.v3.base_pb2 import HeaderValueOption
@@ -51,9 +50,6 @@ from ostria.mesh.model import (
     VirtualHost,
     WeightedTarget,
 )
-
-HashKeys = Mapping[str, HashKey]  # By cluster name.
-_NO_HASH_KEYS: HashKeys = MappingProxyType({})
 
 # Envoy's own limit for answers given by a route is 4 kB; Istio allows this much.
 _LARGEST_DIRECT_RESPONSE = 1024 * 1024
@@ -112,17 +108,17 @@ _TAILS = {
 # --- virtual hosts ------------------------------------------------------------------------------------------------
 
 
-def virtual_host(host: VirtualHost, *, hash_keys: HashKeys = _NO_HASH_KEYS, sniffed: Set[str] = frozenset()) -> bytes:
+def virtual_host(host: VirtualHost, *, sniffed: Set[str] = frozenset()) -> bytes:
     """One virtual host.
 
-    `hash_keys` holds, by cluster name, what requests to consistently hashed clusters go by. `sniffed` are those
-    clusters in the mesh whose port names no protocol, so that it is the request that must say that it is HTTP.
+    `sniffed` are the clusters in the mesh whose port names no protocol, so that it is the request that must say that
+    it is HTTP.
     """
     return b"".join(
         (
             framed(1, host.name.encode()),
             *(framed(2, domain.encode()) for domain in host.domains),
-            *(framed(3, _route(route, hash_keys, sniffed)) for route in host.routes),
+            *(framed(3, _route(route, sniffed)) for route in host.routes),
             _HOST_TAILS[host.require_tls],
         )
     )
@@ -179,14 +175,14 @@ BLOCK_ALL: bytes = _block_all()
 # --- routes -------------------------------------------------------------------------------------------------------
 
 
-def _route(route: Route, hash_keys: HashKeys, sniffed: Set[str]) -> bytes:
+def _route(route: Route, sniffed: Set[str]) -> bytes:
     message = RouteMessage(name=route.name, match=route_match(route.match))
     if route.redirect is not None:
         _redirect(message.redirect, route.redirect)
     elif route.response is not None:
         _respond(message.direct_response, route.response)
     else:
-        _forward(message, route, hash_keys)
+        _forward(message, route)
     _change_headers(message, route.headers.request, route.headers.response)
     apply_faults(message, route.delay, route.abort)
     if not sniffed.isdisjoint(target.cluster.name for target in route.targets):
@@ -212,7 +208,7 @@ def _operation(route: Route) -> str:
     return f"{route.origin.name}{pattern}" if route.origin is not None else pattern
 
 
-def _forward(message: Untyped, route: Route, hash_keys: HashKeys) -> None:
+def _forward(message: Untyped, route: Route) -> None:
     # A share of nothing is no destination, unless it is the only one (then there is nothing to share).
     targets = [target for target in route.targets if target.weight > 0] if len(route.targets) > 1 else route.targets
     if not targets:
@@ -240,8 +236,7 @@ def _forward(message: Untyped, route: Route, hash_keys: HashKeys) -> None:
     if route.retries.attempts > 0:
         action.retry_policy.CopyFrom(_RETRIES if route.retries == _DEFAULT_RETRIES else _retry_policy(route.retries))
     action.request_mirror_policies.extend(_mirror(mirror) for mirror in route.mirrors if mirror.percentage > 0)
-    keys = dict.fromkeys(hash_keys[target.cluster.name] for target in targets if target.cluster.name in hash_keys)
-    action.hash_policy.extend(map(_hash_policy, keys))
+    action.hash_policy.extend(map(_hash_policy, route.hash_keys))
 
 
 def _share(target: WeightedTarget) -> Untyped:

@@ -281,7 +281,8 @@ def _port_of(table: str) -> str:
 
 
 def is_http_server(server: GatewayServer) -> bool:
-    """Whether a server's requests can be read: plain HTTP, or TLS that ends here."""
-    if server.protocol.is_http:
-        return True
-    return server.protocol is Protocol.HTTPS and server.tls is not None and server.tls.mode is not ServerTls.PASSTHROUGH
+    """Whether a gateway reads a server's requests, so that it has a route table: plain HTTP, or TLS that ends here."""
+    if server.tls is None:
+        return server.protocol.is_http
+    ends_here = server.tls.mode is not ServerTls.PASSTHROUGH
+    return ends_here and (server.protocol.is_http or server.protocol is Protocol.HTTPS)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ostria.base import ObjectKey
 from ostria.base.hosts import is_wildcard
 from ostria.engine import Engine, Index, query
-from ostria.mesh.destinations import destination_scope
+from ostria.mesh.destinations import destination_scope, traffic_policy
 from ostria.mesh.model import (
     ClusterRef,
     Protocol,
@@ -20,6 +20,7 @@ from ostria.mesh.model import (
     Route,
     Service,
     ServicePort,
+    TlsMode,
     VirtualHost,
     WeightedTarget,
 )
@@ -145,6 +146,20 @@ def _first_at(db: Engine, address: str) -> ObjectKey:
     keys = at_address(db, address)
     # Kubernetes gives every Service an address of its own; ServiceEntries may share one.
     return next((key for key in keys if key.kind == "Service"), keys[0])
+
+
+@query
+def is_sniffed(db: Engine, cluster: ClusterRef, namespace: str) -> bool:
+    """Whether a cluster's server finds out from the first bytes what a client in `namespace` speaks to it.
+
+    Under mutual TLS those bytes are hidden, and the client has to say it.
+    """
+    found = service(db, cluster.host, namespace)
+    port = found.port(cluster.port) if found else None
+    if found is None or found.external or port is None or port.protocol is not Protocol.AUTO:
+        return False
+    mode = traffic_policy(db, cluster.host, namespace, cluster.port, cluster.subset).tls.mode
+    return mode in (TlsMode.AUTO, TlsMode.ISTIO_MUTUAL)
 
 
 # --- the table of one port ----------------------------------------------------------------------------------------

@@ -205,7 +205,6 @@ def _route(
     db: Engine, key: ObjectKey, place: Place, rule: api.HTTPRoute, match: api.HTTPMatchRequest | None, field: str
 ) -> Route:
     asked = _match(match) if match else RequestMatch()
-    headers, authority = _headers(rule.headers)
     targets = _targets(db, key, place, rule)
     return Route(
         name=".".join(part for part in (rule.name, match.name if match else "") if part),
@@ -213,12 +212,12 @@ def _route(
         targets=targets,
         redirect=_redirect(rule.redirect, place) if rule.redirect else None,
         response=_response(rule.direct_response) if rule.direct_response else None,
-        rewrite=_rewrite(rule.rewrite, authority),
+        rewrite=_rewrite(rule.rewrite) if rule.rewrite else None,
         timeout=milliseconds(rule.timeout),
         retries=retries(rule.retries) if rule.retries else default_retries(db),
         delay=_delay(rule.fault.delay) if rule.fault and rule.fault.delay else None,
         abort=_abort(rule.fault.abort) if rule.fault and rule.fault.abort else None,
-        headers=headers,
+        headers=_headers(rule.headers),
         mirrors=_mirrors(db, key, place, rule),
         cors=_cors(rule.cors_policy) if rule.cors_policy else None,
         hash_keys=_hash_keys(db, place, targets),
@@ -281,7 +280,7 @@ def _targets(db: Engine, key: ObjectKey, place: Place, rule: api.HTTPRoute) -> t
             _cluster(db, key, place, target.destination),
             # A weight that is not written is 0, and the whole where there is no other destination.
             100 if alone and not target.weight else target.weight,
-            _headers(target.headers)[0],
+            _headers(target.headers),
         )
         for target in rule.route
         if target.weight or alone
@@ -338,12 +337,10 @@ def _response(response: api.HTTPDirectResponse) -> DirectResponse:
     return DirectResponse(response.status, body.bytes if body.bytes is not None else (body.string or "").encode())
 
 
-def _rewrite(rewrite: api.HTTPRewrite | None, authority: str | None) -> Rewrite | None:
-    if rewrite is None:
-        return Rewrite(authority=authority) if authority else None
+def _rewrite(rewrite: api.HTTPRewrite) -> Rewrite:
     regex = rewrite.uri_regex_rewrite
     return Rewrite(
-        authority=rewrite.authority or authority,
+        authority=rewrite.authority or None,
         prefix=rewrite.uri or None,
         regex=(regex.match, regex.rewrite) if regex else None,
     )
@@ -403,22 +400,17 @@ def _cors(cors: api.CorsPolicy) -> Cors:
     )
 
 
-def _headers(headers: api.Headers | None) -> tuple[Headers, str | None]:
-    """Header changes, and the authority where the request's `Host` is among them: Envoy rewrites that apart."""
+def _headers(headers: api.Headers | None) -> Headers:
     if headers is None:
-        return Headers(), None
-    request, authority = _changes(headers.request)
-    return Headers(request, _changes(headers.response)[0]), authority
+        return Headers()
+    return Headers(_changes(headers.request), _changes(headers.response))
 
 
-def _changes(operations: api.HeaderOperations | None) -> tuple[HeaderChanges, str | None]:
+def _changes(operations: api.HeaderOperations | None) -> HeaderChanges:
     if operations is None:
-        return HeaderChanges(), None
-    hosts = [value for name, value in operations.set.items() if name.lower() in ("host", ":authority")]
-    kept = {name: value for name, value in operations.set.items() if name.lower() not in ("host", ":authority")}
-    changes = HeaderChanges(
-        set=tuple(sorted(kept.items())),
+        return HeaderChanges()
+    return HeaderChanges(
+        set=tuple(sorted(operations.set.items())),
         add=tuple(sorted(operations.add.items())),
         remove=tuple(sorted(operations.remove)),
     )
-    return changes, hosts[0] if hosts else None
