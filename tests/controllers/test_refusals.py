@@ -15,7 +15,7 @@ from doubles.kube_api import KubeApi
 from doubles.source_rigs import FAST, QUICK, Mesh, eventually, running
 from ostria.base import ObjectKey
 from ostria.base.clock import ManualClock
-from ostria.controllers.refusals import observing, verdict_writes, verdicts_read
+from ostria.controllers.refusals import PACE, observing, verdict_writes, verdicts_read
 from ostria.controllers.writer import Desk, FolderWriter, KubernetesWriter, MemoryWriter, WriteError, Writer
 from ostria.resources import KINDS, refusals
 from ostria.resources.refusals import ANNOTATION
@@ -110,13 +110,19 @@ async def control_plane(ground: Ground) -> AsyncIterator[tuple[Mesh, Desk]]:
 
     async with running(ground.source, mesh=Observed) as mesh:
         assert isinstance(mesh, Observed)
-        task = asyncio.get_running_loop().create_task(mesh.desk.run())
-        try:
+        async with running_desk(mesh.desk):
             yield mesh, mesh.desk
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+
+
+@asynccontextmanager
+async def running_desk(desk: Desk) -> AsyncIterator[None]:
+    task = asyncio.get_running_loop().create_task(desk.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @pytest.mark.parametrize("place", [memory, folder, kubernetes])
@@ -177,11 +183,8 @@ async def refused() -> AsyncIterator[tuple[Mesh, Recorder, Desk, ManualClock]]:
     mesh.apply(memory.changes())
     mesh.store.withdraw(REVIEWS, "no")
     desk = Desk(mesh.db, verdict_writes, recorder, clock=clock)
-    task = asyncio.get_running_loop().create_task(desk.run())
-    yield mesh, recorder, desk, clock
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with running_desk(desk):
+        yield mesh, recorder, desk, clock
 
 
 async def test_a_write_is_not_repeated_while_its_echo_is_awaited(refused) -> None:  # type: ignore[no-untyped-def]
@@ -205,6 +208,38 @@ async def test_a_write_that_fails_is_made_again(refused) -> None:  # type: ignor
     clock.advance(20)
     await eventually(lambda: desk.statistics().written)
     assert desk.statistics().errors == {}
+
+
+async def test_what_is_restored_before_it_has_lasted_is_never_written() -> None:
+    memory = MemorySource(rule("suspect"))
+    mesh, recorder, clock = Mesh(memory), Recorder(), ManualClock()
+    mesh.apply(memory.changes())
+    desk = Desk(mesh.db, verdict_writes, recorder, pace=PACE, clock=clock)
+    mesh.store.withdraw(REVIEWS, "no")
+    async with running_desk(desk):
+        await eventually(lambda: clock.sleepers)
+        mesh.store.restore(REVIEWS)
+        desk.wake()
+        await eventually(lambda: not clock.sleepers)
+        mesh.store.withdraw(REVIEWS, "no")
+        desk.wake()
+        await eventually(lambda: clock.sleepers)
+        assert recorder.patches == []
+        clock.advance(1)
+        await eventually(lambda: recorder.patches)
+
+
+async def test_what_is_restored_is_erased() -> None:
+    ground_memory = MemorySource(rule("suspect"))
+    ground = Ground(ground_memory, MemoryWriter(ground_memory), ground_memory.apply)
+    async with control_plane(ground) as (mesh, desk):
+        mesh.store.withdraw(REVIEWS, "no")
+        desk.wake()
+        await mesh.until(lambda: mesh.db.fact(verdicts_read, REVIEWS))
+        mesh.store.restore(REVIEWS)
+        desk.wake()
+        await mesh.until(lambda: mesh.db.fact(verdicts_read, REVIEWS) is None)
+        assert mesh.get(REVIEWS) is not None
 
 
 async def test_a_verdict_of_a_gone_object_is_no_longer_wanted(refused) -> None:  # type: ignore[no-untyped-def]

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ostria.base import ObjectKey
-from ostria.controllers.writer import DesiredWrite, annotate
+from ostria.controllers.writer import DesiredWrite, Pace, annotate
 from ostria.engine import Engine, Index, Input, query
 from ostria.resources import KINDS, Change, refusals
 from ostria.resources.refusals import ANNOTATION, Refusal, annotation
 from ostria.sources.source import Apply, is_unreadable
+
+PACE = Pace(settle=0.5)
+"""While the guilty one is being looked for, suspects are set aside and restored: only what lasts is written down."""
 
 verdicts_read: Input[ObjectKey, str] = Input("controllers.verdicts_read")
 """The annotation as it stands on the objects: the Store shows objects without it."""

@@ -184,8 +184,9 @@ def annotate(key: ObjectKey, annotation: str, value: str | None) -> DesiredWrite
 
 
 class Pace(NamedTuple):
-    """How long to wait, in seconds: for the echo of a write, after a failure, after a refusal."""
+    """How long to wait, in seconds: for a desire to last, for the echo of a write, after a failure, after a refusal."""
 
+    settle: float = 0.0
     echo: float = 10.0
     failed: float = 1.0
     refused: float = 60.0
@@ -241,7 +242,7 @@ class Desk:
             self._errors = {write: why for write, why in self._errors.items() if write in desired}
             now = self._clock.monotonic()
             for write in desired:
-                if self._resting.get(write, now) <= now:
+                if self._resting.setdefault(write, now + self._pace.settle) <= now:
                     await self._send(write)
 
     async def _wait(self) -> None:
