@@ -56,7 +56,9 @@ class Subscriber(Generic[T]):
         self.traits = traits
 
 
-Parties = dict[Any, set[Subscriber[T]]]
+# Ordered by arrival, so that the same conversation always gives the same answers in the same order.
+Party = dict[Subscriber[T], None]
+Parties = dict[Any, Party[T]]
 Key = tuple[ResourceType, str]
 
 
@@ -99,10 +101,10 @@ class Topic(Generic[T]):
         self.watch = watch
         self.scope = watch.value
         self.variants: dict[Any, Variant[T]] = {}
-        self.listings: set[Listing[T]] = set()
+        self.listings: dict[Listing[T], None] = {}
         self.parties: Parties[T] = {}
 
-    def everyone(self) -> Iterator[tuple[T, set[Subscriber[T]]]]:
+    def everyone(self) -> Iterator[tuple[T, Party[T]]]:
         """Each hold on a variant: its traits, and the streams behind it."""
         yield from self.parties.items()
         for listing in self.listings:
@@ -145,7 +147,8 @@ class _Root(Generic[T]):
 # Tells a subscriber that a resource it sees is another now; the last argument says that it has just come to be.
 Tell = Callable[[Any, ResourceType, str, bool], None]
 
-# A listing is settled before the scopes of what it lists, and those before the fragments.
+# A listing is settled before the scopes of what it lists, and those before the fragments; within, by type and name, so
+# that what is sent does not depend on the order in which the engine found it.
 _ORDER: tuple[type, ...] = (_Root, Listing, Topic, Variant)
 
 
@@ -220,7 +223,7 @@ class Views(Generic[T]):
         for type, name in names:
             self._unsubscribe(who, old, type, name)
         who.traits = traits
-        for key in before.keys() | after.keys():
+        for key in sorted(before.keys() | after.keys()):
             if before.get(key) != after.get(key):
                 self._tell(who, *key, before.get(key) is None)
 
@@ -228,14 +231,14 @@ class Views(Generic[T]):
         topic = self._topic(type, name)
         party = topic.parties.get(traits)
         if party is None:
-            party = topic.parties[traits] = set()
+            party = topic.parties[traits] = {}
             self._hold(topic, traits)
-        party.add(who)
+        party[who] = None
 
     def _unsubscribe(self, who: Subscriber[T], traits: T, type: ResourceType, name: str) -> None:
         topic = self._topics[type][name]
         party = topic.parties[traits]
-        party.discard(who)
+        del party[who]
         if not party:
             del topic.parties[traits]
             self._release(topic, traits)
@@ -246,13 +249,13 @@ class Views(Generic[T]):
             watch: Watch[Scope[T]] = self._db.watch(self._catalogue.scope, type, WILDCARD)
             root = self._roots[type] = _Root(type, watch)
             self._roles[watch] = root
-        self._enter(root, traits).add(who)
+        self._enter(root, traits)[who] = None
 
     def _leave(self, who: Subscriber[T], traits: T, type: ResourceType) -> None:
         root = self._roots[type]
         listing = root.listings[root.scope.project(traits)]
         party = listing.parties[traits]
-        party.discard(who)
+        del party[who]
         if not party:
             self._exit(root, listing, traits)
         if not root.listings:
@@ -264,7 +267,7 @@ class Views(Generic[T]):
     def apply(self, watches: Iterable[Watch[Any]]) -> None:
         """Take over the engine's values of these watches and tell whom it concerns; others' watches are passed over."""
         roles = [role for watch in watches if (role := self._roles.get(watch)) is not None]
-        for role in sorted(roles, key=lambda role: _ORDER.index(type(role))):
+        for role in sorted(roles, key=_rank):
             # An earlier one of this very round may have let go of it.
             if self._roles.get(role.watch) is not role:
                 continue
@@ -289,7 +292,7 @@ class Views(Generic[T]):
 
     def _apply_scope(self, topic: Topic[T]) -> None:
         before, old = topic.scope, dict(topic.variants)
-        moved: list[tuple[T, set[Subscriber[T]]]] = []
+        moved: list[tuple[T, Party[T]]] = []
         topic.scope = topic.watch.value
         for traits, streams in topic.everyone():
             if before.project(traits) != topic.scope.project(traits):
@@ -308,13 +311,13 @@ class Views(Generic[T]):
         listing.names = frozenset(listing.ordered)
         for name in sorted(listing.names - before):
             topic = self._topic(listing.type, name)
-            topic.listings.add(listing)
+            topic.listings[listing] = None
             for traits, streams in listing.parties.items():
                 if self._hold(topic, traits).fragment is not None:
                     self._tell_all(streams, topic, appeared=True)
         for name in sorted(before - listing.names):
             topic = self._topics[listing.type][name]
-            topic.listings.discard(listing)
+            del topic.listings[listing]
             for traits, streams in listing.parties.items():
                 self._tell_all(streams, topic, appeared=False)
                 self._release(topic, traits)
@@ -342,7 +345,7 @@ class Views(Generic[T]):
 
     # --- holding ---------------------------------------------------------------------------------------------
 
-    def _enter(self, root: _Root[T], traits: T) -> set[Subscriber[T]]:
+    def _enter(self, root: _Root[T], traits: T) -> Party[T]:
         projected = root.scope.project(traits)
         listing = root.listings.get(projected)
         if listing is None:
@@ -350,10 +353,10 @@ class Views(Generic[T]):
             listing = root.listings[projected] = Listing(root.type, projected, watch)
             self._roles[watch] = listing
             for name in listing.names:
-                self._topic(root.type, name).listings.add(listing)
+                self._topic(root.type, name).listings[listing] = None
         party = listing.parties.get(traits)
         if party is None:
-            party = listing.parties[traits] = set()
+            party = listing.parties[traits] = {}
             topics = self._topics[root.type]
             for name in listing.names:
                 self._hold(topics[name], traits)
@@ -366,7 +369,7 @@ class Views(Generic[T]):
         for name in listing.names:
             topic = topics[name]
             if last:
-                topic.listings.discard(listing)
+                del topic.listings[listing]
             self._release(topic, traits)
         if last:
             del root.listings[listing.traits], self._roles[listing.watch]
@@ -409,6 +412,11 @@ class Views(Generic[T]):
             wanted.update((type, name) for name in self.listing(type, traits))
         variants = ((key, self.find(*key, traits)) for key in wanted)
         return {key: _version(variant.fragment) for key, variant in variants if variant is not None}
+
+
+def _rank(role: _Root[Any] | Listing[Any] | Topic[Any] | Variant[Any]) -> tuple[int, str, str]:
+    topic = role.topic if isinstance(role, Variant) else role
+    return _ORDER.index(type(role)), topic.type, topic.name if isinstance(topic, Topic) else ""
 
 
 def _version(fragment: Fragment | None) -> str | None:
