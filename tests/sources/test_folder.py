@@ -215,3 +215,15 @@ def test_looking_again_finds_only_what_differs(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").unlink()
     (tmp_path / "b.yaml").write_text("c")
     assert files.look() == {str(tmp_path / "a.yaml"): None, str(tmp_path / "b.yaml"): b"c"}
+
+
+def test_two_saves_within_a_tick_are_both_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    files = Files([tmp_path])
+    path.write_text("one")
+    tick = os.stat(path)
+    # The clock of the file system stands still: size and times are equal.
+    monkeypatch.setattr(folders, "_signature", lambda _: folders.Signature(0, 0, 3, 0, tick.st_ctime_ns))
+    assert files.look() == {str(path): b"one"}
+    path.write_text("two")
+    assert files.look() == {str(path): b"two"}

@@ -254,6 +254,17 @@ async def test_events_that_arrive_together_are_one_batch(api: KubeApi) -> None:
         assert isinstance(found, ConfigMap)
 
 
+async def test_a_watch_that_has_gone_silent_is_given_up(api: KubeApi) -> None:
+    """The server holds it open for a second; by then it has long been too late."""
+    pace = FAST._replace(watch=(0.02, 0.04), grace=0.02)
+    async with running(KubernetesSource(api.access(), kinds=[KINDS["ConfigMap"]], pace=pace)) as mesh:
+        await eventually(lambda: part(mesh).watches >= 3)
+        put(api, "a")
+        await mesh.until(lambda: names(mesh) == {"a"})
+        assert part(mesh).lists == 1
+        assert part(mesh).failures >= 2
+
+
 async def test_a_wrong_token_is_a_failure_until_it_is_right(api: KubeApi, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("old")

@@ -16,7 +16,9 @@ import asyncio
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +36,9 @@ _log = logging.getLogger(__name__)
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """The largest file read; documents have a limit of their own."""
+
+TICK = 50_000_000
+"""Nanoseconds, more than a file system's times are coarse."""
 
 
 class Pace(NamedTuple):
@@ -60,6 +65,13 @@ class Signature(NamedTuple):
     changed: int
 
 
+class _Seen(NamedTuple):
+    """What was found at the last look; without a signature it has to be read again."""
+
+    signature: Signature | None
+    digest: bytes
+
+
 class Files:
     """The files below some paths, and which of them differ from the last look.
 
@@ -69,7 +81,7 @@ class Files:
     def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         self.paths = tuple(dict.fromkeys(os.path.normpath(os.fspath(path)) for path in paths))
         self.problems: tuple[Problem, ...] = ()
-        self._seen: dict[str, Signature] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def look(self) -> dict[str, bytes | None]:
         """The texts of the files that have changed since the last look, None for those that are gone.
@@ -79,19 +91,27 @@ class Files:
         problems = [_unreadable(path, "it does not exist") for path in self.paths if not os.path.exists(path)]
         found = dict(self._walk())
         texts: dict[str, bytes | None] = dict.fromkeys(self._seen.keys() - found.keys())
+        now = time.time_ns()
         for path, signature in found.items():
-            if self._seen.get(path) == signature:
+            seen = self._seen.get(path)
+            if seen is not None and seen.signature == signature:
                 continue
             try:
-                texts[path] = _read(path)
+                text = _read(path)
             except FileNotFoundError:
                 texts[path] = None
+                continue
             except OSError as error:
                 problems.append(_unreadable(path, error.strerror or str(error)))
-            else:
-                self._seen[path] = signature
-        for path, text in texts.items():
-            if text is None:
+                continue
+            digest = blake2b(text, digest_size=16).digest()
+            if seen is None or seen.digest != digest:
+                texts[path] = text
+            # A second write in the same tick leaves the same times: a file that is so young is read once more.
+            young = now - signature.changed < TICK
+            self._seen[path] = _Seen(None if young else signature, digest)
+        for path, found_text in texts.items():
+            if found_text is None:
                 self._seen.pop(path, None)
         self.problems = tuple(problems)
         return texts
