@@ -15,9 +15,9 @@ from doubles.kube_api import KubeApi
 from doubles.source_rigs import FAST, QUICK, Mesh, eventually, running
 from ostria.base import ObjectKey
 from ostria.base.clock import ManualClock
-from ostria.controllers.refusals import PACE, observing, verdict_writes, verdicts_read
+from ostria.controllers.refusals import PACE, verdict_writes
 from ostria.controllers.writer import Desk, FolderWriter, KubernetesWriter, MemoryWriter, WriteError, Writer
-from ostria.resources import KINDS, refusals
+from ostria.resources import KINDS, refusals, verdicts
 from ostria.resources.refusals import ANNOTATION
 from ostria.sources import MemorySource, Source
 from ostria.sources.api import Api
@@ -102,10 +102,9 @@ async def control_plane(ground: Ground) -> AsyncIterator[tuple[Mesh, Desk]]:
         def __init__(self, source: Source) -> None:
             super().__init__(source)
             self.desk = Desk(self.db, verdict_writes, ground.writer)
-            self.observed = observing(self.db, super().apply)
 
         def apply(self, batch: object) -> None:
-            self.observed(batch)  # type: ignore[arg-type]
+            super().apply(batch)  # type: ignore[arg-type]
             self.desk.wake()
 
     async with running(ground.source, mesh=Observed) as mesh:
@@ -134,7 +133,7 @@ async def test_a_verdict_outlives_restarts_and_not_a_change(place, tmp_path: Pat
             assert mesh.get(REVIEWS) is not None
             mesh.store.withdraw(REVIEWS, "no such filter")
             desk.wake()
-            await mesh.until(lambda: mesh.db.fact(verdicts_read, REVIEWS))
+            await mesh.until(lambda: mesh.db.fact(verdicts, REVIEWS))
             assert mesh.get(REVIEWS) is None
             assert verdict_writes(mesh.db) == ()
             assert desk.statistics().written == 1
@@ -149,7 +148,7 @@ async def test_a_verdict_outlives_restarts_and_not_a_change(place, tmp_path: Pat
 
             ground.write(rule("good"))
             await mesh.until(lambda: mesh.get(REVIEWS) is not None)
-            await mesh.until(lambda: mesh.db.fact(verdicts_read, REVIEWS) is None)
+            await mesh.until(lambda: mesh.db.fact(verdicts, REVIEWS) is None)
             assert mesh.db.fact(refusals, REVIEWS) is None
             assert mesh.problems() == {}
             assert desk.statistics().written <= 1
@@ -235,10 +234,10 @@ async def test_what_is_restored_is_erased() -> None:
     async with control_plane(ground) as (mesh, desk):
         mesh.store.withdraw(REVIEWS, "no")
         desk.wake()
-        await mesh.until(lambda: mesh.db.fact(verdicts_read, REVIEWS))
+        await mesh.until(lambda: mesh.db.fact(verdicts, REVIEWS))
         mesh.store.restore(REVIEWS)
         desk.wake()
-        await mesh.until(lambda: mesh.db.fact(verdicts_read, REVIEWS) is None)
+        await mesh.until(lambda: mesh.db.fact(verdicts, REVIEWS) is None)
         assert mesh.get(REVIEWS) is not None
 
 
@@ -252,7 +251,7 @@ async def test_a_verdict_of_a_gone_object_is_no_longer_wanted(refused) -> None: 
 def test_the_annotation_is_all_that_is_written() -> None:
     memory = MemorySource(rule("bad"))
     mesh = Mesh(memory)
-    observing(mesh.db, mesh.apply)(memory.changes())
+    mesh.apply(memory.changes())
     assert verdict_writes(mesh.db) == ()
     mesh.store.withdraw(REVIEWS, "no")
     (write,) = verdict_writes(mesh.db)

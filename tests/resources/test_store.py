@@ -161,7 +161,8 @@ def test_writing_the_verdict_down_changes_nothing_that_the_mesh_reads(world: Wor
     world.apply(service("a"))
     world.apply(service("b"))
     world.store.withdraw(KEY, "bad regex", "1.40")
-    assert world.apply(refused(service("b"))) == 0
+    assert world.apply(refused(service("b"))) == 1, "only what is read of the verdict itself"
+    assert world.live == "a"
     world.apply(None)
     assert (world.live, world.codes, world.db.fact(refusals, KEY)) == (None, [], None)
 

@@ -1,6 +1,6 @@
 """What Envoy has refused, written onto the objects that led to it, so that it is not tried again after a restart.
 
-    resources.refusals (in force) + controllers.verdicts_read (on the objects) -> the annotations to set and to erase
+    resources.refusals (in force) + resources.verdicts (on the objects) -> the annotations to set and to erase
 
 The Store honours a verdict that it reads before the first generation, and drops it when the content or the Envoy
 version differs; whatever it does not hold in force is erased here. Verdicts are decided elsewhere.
@@ -8,38 +8,17 @@ version differs; whatever it does not hold in force is erased here. Verdicts are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ostria.base import ObjectKey
 from ostria.controllers.writer import DesiredWrite, Pace, annotate
-from ostria.engine import Engine, Index, Input, query
-from ostria.resources import KINDS, Change, refusals
+from ostria.engine import Engine, Index, query
+from ostria.resources import refusals, verdicts
 from ostria.resources.refusals import ANNOTATION, Refusal, annotation
-from ostria.sources.source import Apply, is_unreadable
 
 PACE = Pace(settle=0.5)
 """While the guilty one is being looked for, suspects are set aside and restored: only what lasts is written down."""
 
-verdicts_read: Input[ObjectKey, str] = Input("controllers.verdicts_read")
-"""The annotation as it stands on the objects: the Store shows objects without it."""
-
 _in_force: Index[ObjectKey, Refusal, str] = Index("controllers.refusals_in_force", refusals, lambda _, __: ("",))
-_read: Index[ObjectKey, str, str] = Index("controllers.verdicts", verdicts_read, lambda _, __: ("",))
-
-
-def observing(db: Engine, apply: Apply) -> Apply:
-    """The same `apply`, which also notes the verdicts that stand on what it takes."""
-
-    def observe(batch: Sequence[Change]) -> object:
-        with db.write() as write:
-            for change in batch:
-                # Of an object that cannot be understood it is not known what stands on it: as before.
-                if KINDS[change.key.kind].ours and not is_unreadable(change):
-                    found = change.object.metadata.annotations.get(ANNOTATION) if change.object else None
-                    write.set(verdicts_read, change.key, found)
-        return apply(batch)
-
-    return observe
+_read: Index[ObjectKey, str, str] = Index("controllers.verdicts", verdicts, lambda _, __: ("",))
 
 
 @query
@@ -53,4 +32,4 @@ def verdict_writes(db: Engine) -> tuple[DesiredWrite, ...]:
 def _write(db: Engine, key: ObjectKey) -> tuple[DesiredWrite, ...]:
     refusal = refusals(db, key)
     wanted = annotation(refusal) if refusal is not None else None
-    return () if wanted == verdicts_read(db, key) else (annotate(key, ANNOTATION, wanted),)
+    return () if wanted == verdicts(db, key) else (annotate(key, ANNOTATION, wanted),)

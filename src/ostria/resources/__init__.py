@@ -9,7 +9,18 @@ sees a document. Nothing here knows where objects come from, or what they mean t
 from ostria.resources.kinds import KINDS, Kind, kind_of, kind_of_shape
 from ostria.resources.parse import Reading, parse, read, read_text
 from ostria.resources.shapes import Meta, Object
-from ostria.resources.store import Change, Store, by_kind, by_namespace, find, objects, origins, problems, refusals
+from ostria.resources.store import (
+    Change,
+    Store,
+    by_kind,
+    by_namespace,
+    find,
+    objects,
+    origins,
+    problems,
+    refusals,
+    verdicts,
+)
 
 __all__ = [
     "KINDS",
@@ -31,4 +42,5 @@ __all__ = [
     "read",
     "read_text",
     "refusals",
+    "verdicts",
 ]

@@ -18,7 +18,7 @@ from ostria.base import Level, ObjectKey, Origin, Problem
 from ostria.engine import Engine, Epoch, Index, Input
 from ostria.engine.core import Write
 from ostria.resources.kinds import KINDS, kind_of_shape
-from ostria.resources.refusals import Refusal, content_hash, verdict, without_verdict
+from ostria.resources.refusals import ANNOTATION, Refusal, content_hash, verdict, without_verdict
 from ostria.resources.shapes import Object
 
 O = TypeVar("O", bound=Object)  # noqa: E741 - the kind's own type.
@@ -34,6 +34,9 @@ problems: Input[ObjectKey, tuple[Problem, ...]] = Input("resources.problems")
 
 refusals: Input[ObjectKey, Refusal] = Input("resources.refusals")
 """The verdicts in force, for whoever writes them onto the objects."""
+
+verdicts: Input[ObjectKey, str] = Input("resources.verdicts")
+"""The verdicts as they stand on the objects, word for word; `objects` come without them."""
 
 by_kind: Index[ObjectKey, Object, str] = Index("resources.by_kind", objects, lambda key, _: (key.kind,))
 """The keys of all objects of a kind, in all clusters and namespaces."""
@@ -136,7 +139,9 @@ class Store:
             write.set(objects, key, obj)
             write.set(problems, key, change.problems or None)
             write.set(refusals, key, None)
+            write.set(verdicts, key, None)
         else:
+            write.set(verdicts, key, obj.metadata.annotations.get(ANNOTATION))
             self._show(write, key, self._hold(key, obj, change.problems))
 
     def _hold(self, key: ObjectKey, obj: Object, found: tuple[Problem, ...]) -> _Held:
