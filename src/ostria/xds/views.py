@@ -2,9 +2,10 @@
 
 Streams with equal traits are one *party*. A resource that somebody subscribes to is a *topic*; it has as many
 *variants* as its scope tells the topic's parties apart, mostly one. What a wildcard stands for is a *listing*, shared
-by all parties whose traits the listing does not tell apart.
+by all parties whose traits the listing does not tell apart; listings that hold the same names share one *group*, so
+that a thousand proxies that see the same ten thousand names are one link from each of these.
 
-    party (traits) --listing or name--> topic --scope.project(traits)--> variant --> fragment
+    party (traits) --listing: group of names, or a name--> topic --scope.project(traits)--> variant --> fragment
 
 So the engine is watched once a variant and never once a stream, and a change costs the streams that receive it (and,
 where a resource does tell clients apart, one projection for each of the topic's parties).
@@ -91,9 +92,9 @@ class Variant(Generic[T]):
 
 
 class Topic(Generic[T]):
-    """One resource that somebody wants, by name (`parties`) or within listings."""
+    """One resource that somebody wants, by name (`parties`) or within groups."""
 
-    __slots__ = ("listings", "name", "parties", "scope", "type", "variants", "watch")
+    __slots__ = ("groups", "name", "parties", "scope", "type", "variants", "watch")
 
     def __init__(self, type: ResourceType, name: str, watch: Watch[Scope[T]]) -> None:
         self.type = type
@@ -101,14 +102,14 @@ class Topic(Generic[T]):
         self.watch = watch
         self.scope = watch.value
         self.variants: dict[Any, Variant[T]] = {}
-        self.listings: dict[Listing[T], None] = {}
+        self.groups: dict[Group[T], None] = {}
         self.parties: Parties[T] = {}
 
     def everyone(self) -> Iterator[tuple[T, Party[T]]]:
         """Each hold on a variant: its traits, and the streams behind it."""
         yield from self.parties.items()
-        for listing in self.listings:
-            yield from listing.parties.items()
+        for group in self.groups:
+            yield from group.parties.items()
 
     def variant(self, traits: T) -> Variant[T] | None:
         """What a party that holds this topic sees of it."""
@@ -118,17 +119,28 @@ class Topic(Generic[T]):
         return self.variants.get(self.scope.project(traits))
 
 
+class Group(Generic[T]):
+    """A set of names, and the parties for whom a wildcard stands for just these."""
+
+    __slots__ = ("names", "parties", "type")
+
+    def __init__(self, type: ResourceType, names: frozenset[str]) -> None:
+        self.type = type
+        self.names = names
+        self.parties: Parties[T] = {}
+
+
 class Listing(Generic[T]):
     """What a wildcard of a type stands for, for all parties that it does not tell apart."""
 
-    __slots__ = ("names", "ordered", "parties", "traits", "type", "watch")
+    __slots__ = ("group", "ordered", "parties", "traits", "type", "watch")
 
-    def __init__(self, type: ResourceType, traits: T, watch: Watch[tuple[str, ...]]) -> None:
+    def __init__(self, type: ResourceType, traits: T, watch: Watch[tuple[str, ...]], group: Group[T]) -> None:
         self.type = type
         self.traits = traits
         self.watch = watch
         self.ordered = watch.value
-        self.names = frozenset(watch.value)
+        self.group = group
         self.parties: Parties[T] = {}
 
 
@@ -160,6 +172,7 @@ class Views(Generic[T]):
         self._catalogue = catalogue
         self._tell = tell
         self._topics: dict[ResourceType, dict[str, Topic[T]]] = {type: {} for type in ResourceType}
+        self._groups: dict[ResourceType, dict[frozenset[str], Group[T]]] = {type: {} for type in ResourceType}
         self._roots: dict[ResourceType, _Root[T]] = {}
         self._roles: dict[Watch[Any], _Root[T] | Listing[T] | Topic[T] | Variant[T]] = {}
 
@@ -168,7 +181,7 @@ class Views(Generic[T]):
     def listing(self, type: ResourceType, traits: T) -> frozenset[str]:
         """The names that the wildcard of a party that has joined stands for."""
         root = self._roots[type]
-        return root.listings[root.scope.project(traits)].names
+        return root.listings[root.scope.project(traits)].group.names
 
     def ordered(self, type: ResourceType, traits: T) -> tuple[str, ...]:
         """The same names, in the catalogue's order."""
@@ -307,37 +320,38 @@ class Views(Generic[T]):
             self._let_go(topic, old[before.project(traits)])
 
     def _apply_listing(self, listing: Listing[T]) -> None:
-        before, listing.ordered = listing.names, listing.watch.value
-        listing.names = frozenset(listing.ordered)
-        for name in sorted(listing.names - before):
-            topic = self._topic(listing.type, name)
-            topic.listings[listing] = None
-            for traits, streams in listing.parties.items():
-                if self._hold(topic, traits).fragment is not None:
-                    self._tell_all(streams, topic, appeared=True)
-        for name in sorted(before - listing.names):
-            topic = self._topics[listing.type][name]
-            del topic.listings[listing]
-            for traits, streams in listing.parties.items():
-                self._tell_all(streams, topic, appeared=False)
-                self._release(topic, traits)
+        before = listing.group
+        listing.ordered = listing.watch.value
+        after = listing.group = self._group(listing.type, listing.ordered)
+        if before is after:
+            return
+        topics = self._topics[listing.type]
+        for traits, streams in listing.parties.items():
+            after.parties[traits] = before.parties.pop(traits)
+            for name in sorted(after.names - before.names):
+                if self._hold(topics[name], traits).fragment is not None:
+                    self._tell_all(streams, topics[name], appeared=True)
+            for name in sorted(before.names - after.names):
+                self._tell_all(streams, topics[name], appeared=False)
+        self._dissolve(before)
+        for traits in listing.parties:
+            for name in before.names - after.names:
+                self._release(topics[name], traits)
 
     def _apply_root(self, root: _Root[T]) -> None:
         before, root.scope = root.scope, root.watch.value
         # All homes are left by the old rule before any is entered by the new one: both rules share one table.
-        homes = [
-            (listing, traits, streams)
-            for listing in root.listings.values()
-            for traits, streams in listing.parties.items()
-        ]
+        homes = [(listing, traits) for listing in root.listings.values() for traits in listing.parties]
         moved = [home for home in homes if before.project(home[1]) != root.scope.project(home[1])]
-        for listing, traits, streams in moved:
-            self._enter(root, traits).update(streams)
-            names = root.listings[root.scope.project(traits)].names
-            for name in sorted(listing.names ^ names):
-                topic = self._topics[root.type][name]
-                self._tell_all(streams, topic, appeared=name in names)
+        left = [(traits, listing.parties[traits], listing.group.names) for listing, traits in moved]
+        for listing, traits in moved:
             self._exit(root, listing, traits)
+        for traits, streams, names in left:
+            self._enter(root, traits).update(streams)
+            now = root.listings[root.scope.project(traits)].group.names
+            for name in sorted(names ^ now):
+                for stream in streams:
+                    self._tell(stream, root.type, name, name in now)
 
     def _tell_all(self, streams: Iterable[Subscriber[T]], topic: Topic[T], *, appeared: bool) -> None:
         for stream in streams:
@@ -350,30 +364,45 @@ class Views(Generic[T]):
         listing = root.listings.get(projected)
         if listing is None:
             watch = self._db.watch(self._catalogue.names, root.type, projected)
-            listing = root.listings[projected] = Listing(root.type, projected, watch)
+            listing = Listing(root.type, projected, watch, self._group(root.type, watch.value))
+            root.listings[projected] = listing
             self._roles[watch] = listing
-            for name in listing.names:
-                self._topic(root.type, name).listings[listing] = None
         party = listing.parties.get(traits)
         if party is None:
-            party = listing.parties[traits] = {}
+            party = listing.parties[traits] = listing.group.parties[traits] = {}
             topics = self._topics[root.type]
-            for name in listing.names:
+            for name in listing.group.names:
                 self._hold(topics[name], traits)
         return party
 
     def _exit(self, root: _Root[T], listing: Listing[T], traits: T) -> None:
-        del listing.parties[traits]
+        group = listing.group
+        del listing.parties[traits], group.parties[traits]
+        self._dissolve(group)
         topics = self._topics[root.type]
-        last = not listing.parties
-        for name in listing.names:
-            topic = topics[name]
-            if last:
-                del topic.listings[listing]
-            self._release(topic, traits)
-        if last:
+        for name in group.names:
+            self._release(topics[name], traits)
+        if not listing.parties:
             del root.listings[listing.traits], self._roles[listing.watch]
             self._db.unwatch(listing.watch)
+
+    def _group(self, type: ResourceType, ordered: tuple[str, ...]) -> Group[T]:
+        """The group of these names; whoever asks puts a party into it."""
+        names = frozenset(ordered)
+        group = self._groups[type].get(names)
+        if group is None:
+            group = self._groups[type][names] = Group(type, names)
+            for name in names:
+                self._topic(type, name).groups[group] = None
+        return group
+
+    def _dissolve(self, group: Group[T]) -> None:
+        """Let a group without parties go."""
+        if not group.parties:
+            del self._groups[group.type][group.names]
+            topics = self._topics[group.type]
+            for name in group.names:
+                del topics[name].groups[group]
 
     def _topic(self, type: ResourceType, name: str) -> Topic[T]:
         topics = self._topics[type]
