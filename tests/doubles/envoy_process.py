@@ -14,7 +14,7 @@ import os
 import pathlib
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from ostria.envoy.binary import envoy_path
@@ -71,13 +71,19 @@ class EnvoyProcess:
 
 
 @contextlib.asynccontextmanager
-async def running_envoy(folder: pathlib.Path, bootstrap: dict[str, Any], *args: str) -> AsyncIterator[EnvoyProcess]:
-    """Start an Envoy; its admin listens on a socket in `folder`. The block begins when the process runs, not ready."""
+async def running_envoy(
+    folder: pathlib.Path, bootstrap: dict[str, Any], *args: str, within: Sequence[str] = ()
+) -> AsyncIterator[EnvoyProcess]:
+    """Start an Envoy; its admin listens on a socket in `folder`. The block begins when the process runs, not ready.
+
+    `within` is a command that runs it (see `in_a_pod`).
+    """
     admin = {"address": {"pipe": {"path": str(folder / "admin.sock")}}}
     (folder / "bootstrap.json").write_text(json.dumps({**bootstrap, "admin": admin}))
     command = [str(envoy_path(os.environ)), "-c", str(folder / "bootstrap.json"), "--concurrency", "1"]
     command += ["--disable-hot-restart", "--log-level", "warning", "--log-path", str(folder / "envoy.log"), *args]
     process = await asyncio.create_subprocess_exec(
+        *within,
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
@@ -91,6 +97,15 @@ async def running_envoy(folder: pathlib.Path, bootstrap: dict[str, Any], *args: 
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+def in_a_pod(folder: pathlib.Path) -> tuple[str, ...]:
+    """A command that runs another as in a pod: no network but its own, and `folder`'s etc and run as /etc and /run."""
+    (folder / "etc").mkdir(exist_ok=True)
+    (folder / "run").mkdir(exist_ok=True)
+    script = f'mount --bind {folder}/etc /etc && mount --bind {folder}/run /run && exec "$@"'
+    user = () if os.geteuid() == 0 else ("--map-root-user",)
+    return ("unshare", *user, "--net", "--mount", "--propagation", "private", "sh", "-c", script, "sh")
 
 
 def ads_bootstrap(address: str, node: str, token: str, **more: Any) -> dict[str, Any]:

@@ -9,13 +9,10 @@ from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, Index, query
 from ostria.mesh.gateways import gateway_conflicts, selector_of
 from ostria.mesh.model import Labels
-from ostria.mesh.workloads import workload
+from ostria.mesh.workloads import is_gateway, workload
 from ostria.resources import Object, objects
 from ostria.resources.gateway import Gateway
 from ostria.resources.kubernetes import Pod
-
-# Injection sets it on the pods of gateways; a sidecar serves no Gateway (istio.io: Gateway injection).
-GATEWAY_TEMPLATES = ("inject.istio.io/templates", "gateway")
 
 
 def _with_label(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
@@ -24,8 +21,7 @@ def _with_label(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
 
 
 def _gateway_pods(key: ObjectKey, value: Object) -> Iterator[str]:
-    annotation, template = GATEWAY_TEMPLATES
-    if isinstance(value, Pod) and value.metadata.annotations.get(annotation) == template:
+    if isinstance(value, Pod) and is_gateway(value):
         yield ""
 
 

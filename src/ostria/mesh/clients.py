@@ -22,7 +22,7 @@ def asked_labels(db: Engine) -> frozenset[tuple[str, str]]:
 
 
 @query
-def traits_of(db: Engine, pod: ObjectKey, proxy_type: ProxyType) -> ClientTraits | None:
+def traits_of(db: Engine, pod: ObjectKey) -> ClientTraits | None:
     """The traits of the proxy in one pod; None where there is no such pod.
 
     Labels that no selector names (a Deployment's pod-template-hash) are dropped, so that equal proxies are equal.
@@ -31,6 +31,6 @@ def traits_of(db: Engine, pod: ObjectKey, proxy_type: ProxyType) -> ClientTraits
     if found is None:
         return None
     scope = Scope(proxy_type=True, namespaces=None, labels=asked_labels(db)) | inbound_scope(db, found.namespace)
-    if proxy_type is ProxyType.GATEWAY:
+    if found.proxy_type is ProxyType.GATEWAY:
         scope |= gateway_scope(db)
-    return scope.project(ClientTraits(proxy_type, found.namespace, found.labels))
+    return scope.project(ClientTraits(found.proxy_type, found.namespace, found.labels))

@@ -13,6 +13,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
 from ostria.mesh.model import Labels
 from ostria.mesh.settings import trust_domain
+from ostria.mesh.traits import ProxyType
 from ostria.resources import Object, objects
 from ostria.resources.kubernetes import Node, Pod
 
@@ -23,9 +24,17 @@ REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 SUBZONE = "topology.istio.io/subzone"
 LOCALITY_LABEL = "istio-locality"
 
+# The annotation by which a pod asks for a gateway's template instead of a sidecar's (istio.io: Gateway injection).
+TEMPLATES_ANNOTATION = "inject.istio.io/templates"
+GATEWAY_TEMPLATE = "gateway"
+
 
 class Workload(NamedTuple):
-    """One pod as the mesh sees it. `identity` is its SPIFFE id, `addresses` one a family, the preferred first."""
+    """One pod as the mesh sees it. `identity` is its SPIFFE id, `addresses` one a family, the preferred first.
+
+    What its proxy is for is read from the pod, which only those who may make pods can write, and never from what a
+    proxy says of itself: a gateway is sent secrets.
+    """
 
     namespace: str
     name: str
@@ -37,6 +46,7 @@ class Workload(NamedTuple):
     locality: str
     owner: str
     addresses: tuple[str, ...]
+    proxy_type: ProxyType = ProxyType.SIDECAR
 
 
 def _by_address(key: ObjectKey, value: Object) -> Iterator[str]:
@@ -69,7 +79,14 @@ def workload(db: Engine, pod: ObjectKey) -> Workload | None:
         locality=labels.get(LOCALITY_LABEL, "").replace(".", "/") or node_locality(db, pod.cluster, node),
         owner=_owner(value),
         addresses=addresses or ((status.pod_ip,) if status.pod_ip else ()),
+        proxy_type=ProxyType.GATEWAY if is_gateway(value) else ProxyType.SIDECAR,
     )
+
+
+def is_gateway(pod: Pod) -> bool:
+    """Whether a pod's proxy is a gateway of its own and no application's sidecar."""
+    templates = pod.metadata.annotations.get(TEMPLATES_ANNOTATION, "")
+    return GATEWAY_TEMPLATE in (name.strip() for name in templates.split(","))
 
 
 @query

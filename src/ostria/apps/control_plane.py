@@ -1,0 +1,126 @@
+"""The control plane as one value: objects in at one end, proxies' streams at the other.
+
+    source -> Store -> engine -> Delivery -> Server
+                ^                   |
+                +-- quarantine -----+--> verdicts -> Desk -> written onto the objects
+
+Everything that istiod does for proxies is put together here, for the process (`istiod`) and for tests alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ostria.analysis import findings
+from ostria.base import ObjectKey, Problem
+from ostria.controllers.refusals import PACE, verdict_writes
+from ostria.controllers.writer import Desk, Writer
+from ostria.engine import Engine, Epoch, query
+from ostria.envoy import catalogue
+from ostria.envoy.fragments import ResourceType
+from ostria.mesh.clients import traits_of
+from ostria.mesh.settings import Settings, settings, settings_input
+from ostria.mesh.traits import ClientTraits
+from ostria.resources import Change, Store
+from ostria.sources import Source
+from ostria.xds import Catalogue, Delivery, Identity, Node, Verifier
+from ostria.xds.server import Address, Server
+
+log = logging.getLogger("ostria.istiod")
+
+
+@query
+def proxy_traits(db: Engine, identity: Identity, node: Node) -> ClientTraits | None:
+    """What tells a proxy from others: facts of its token's pod, and nothing of what it says of itself."""
+    return traits_of(db, ObjectKey(identity.cluster or settings(db).cluster, "Pod", identity.namespace, identity.pod))
+
+
+class Enforced(NamedTuple):
+    """How far a batch of changes has come: the epoch that it made, and how many proxies it concerned."""
+
+    epoch: int
+    proxies: int
+
+
+class ControlPlane:
+    """One mesh: `run` it in a task; `serving` is set once proxies are answered, at `server.ports`."""
+
+    def __init__(
+        self,
+        source: Source,
+        verify: Verifier,
+        addresses: Sequence[Address],
+        *,
+        settings: Settings = Settings(),  # noqa: B008 - frozen.
+        envoy_version: str = "",
+        writer: Writer | None = None,
+    ) -> None:
+        self.db = Engine()
+        self.store = Store(self.db, envoy_version=envoy_version)
+        with self.db.write() as write:
+            write.set(settings_input, "", settings)
+        self._source = source
+        self._changed: dict[ObjectKey, int] = {}
+        delivery = Delivery(
+            self.db,
+            Catalogue(catalogue.names, catalogue.scope, catalogue.fragment),
+            proxy_traits,
+            self.store,
+            self,
+            changed=lambda key: self._changed.get(key, 0),
+        )
+        self.delivery = delivery
+        self.server = Server(delivery, verify, addresses)
+        self._desk = Desk(self.db, verdict_writes, writer, pace=PACE) if writer else None
+        self.serving = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until cancelled. Proxies are answered once everything that was there at the start is known."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._source.run(self.apply))
+            await self._source.synced.wait()
+            # What is known now stays for long; the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            if self._desk:
+                group.create_task(self._desk.run())
+            async with self.server:
+                self.serving.set()
+                log.info("serving proxies", extra={"ports": self.server.ports})
+                await asyncio.get_running_loop().create_future()
+
+    def apply(self, batch: Sequence[Change]) -> Epoch:
+        """Take changes; what follows from them is on its way to the proxies when this returns."""
+        epoch = self.store.apply(batch)
+        if epoch.changed:
+            self._changed |= {change.key: epoch.number for change in batch}
+        if self.serving.is_set():
+            self.server.push()
+        if self._desk:
+            self._desk.wake()
+        return epoch
+
+    async def wait_enforced(self, epoch: int) -> Enforced:
+        """Wait until every proxy that an epoch concerns has accepted what follows from it."""
+        state = await self.server.wait_enforced(epoch)
+        return Enforced(epoch, state.concerned)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong with the mesh now."""
+        return findings(self.db)
+
+    # --- verdicts --------------------------------------------------------------------------------------------
+
+    def convict(self, key: ObjectKey, message: str) -> None:
+        """Envoy has refused what an object leads to; the Store holds it back and the desk writes it down."""
+        log.warning("set aside: Envoy refuses what it leads to", extra={"object": str(key), "reason": message})
+        if self._desk:
+            self._desk.wake()
+
+    def set_aside(self, type: ResourceType, name: str, message: str) -> None:
+        """Envoy has refused a resource for which no object can be blamed: a defect of ours."""
+        log.error("a resource was refused that no object explains", extra={"resource": name, "reason": message})

@@ -1,0 +1,186 @@
+"""Meshes to be drawn at random: slots, and the documents that may stand in each.
+
+What is drawn from here has held every law of generation so far; a new feature gets its documents here.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+
+from doubles.certificates import Authority
+from doubles.meshes import endpoint_slice, pod, service
+from ostria.mesh.traits import ClientTraits, ProxyType
+from ostria.resources import Change
+from ostria.resources.parse import read_text
+
+CERTIFICATE = Authority().issue("shop.example.com")
+
+
+def b64(content: bytes) -> str:
+    """Bytes as a Secret holds them."""
+    return base64.b64encode(content).decode()
+
+
+CLIENTS = (
+    ClientTraits(ProxyType.SIDECAR, "default", (("app", "reviews"), ("version", "v1"))),
+    ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),)),
+    ClientTraits(ProxyType.GATEWAY, "istio-system", (("app", "istio-ingressgateway"), ("istio", "ingressgateway"))),
+)
+
+
+def istio(kind: str, name: str, spec: str, namespace: str = "default", group: str = "networking") -> str:
+    return f"""
+apiVersion: {group}.istio.io/v1
+kind: {kind}
+metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: "2026-01-01T00:00:00Z"}}
+spec: {spec}
+"""
+
+
+def route(host: str, http: str, more: str = "") -> str:
+    return f"{{hosts: ['{host}'], {more} http: [{http}]}}"
+
+
+GATEWAY = "{selector: {istio: ingressgateway}, servers: [{port: {number: %d, name: p, protocol: %s}, hosts: ['%s']%s}]}"
+TLS = ", tls: {mode: SIMPLE, credentialName: shop-cert}"
+
+# Slot by slot, the documents that may stand there; None is an empty slot.
+POOL: dict[str, list[str | None]] = {
+    "reviews": [
+        None,
+        service("reviews", ip="10.96.0.1"),
+        service("reviews", ip="10.96.0.1", port_name="tcp"),
+        service("reviews", ip="10.96.0.1", port_name="web"),
+        service("reviews", ip="10.96.0.1", annotations={"networking.istio.io/exportTo": "default"}),
+        service("reviews"),
+    ],
+    "ratings": [None, service("ratings", ip="10.96.0.2"), service("ratings", 80, ip="10.96.0.2", target="named")],
+    "ingress": [
+        None,
+        service(
+            "edge", 80, namespace="istio-system", ip="10.96.0.9", target=8080, selector={"istio": "ingressgateway"}
+        ),
+    ],
+    "cart": [None, service("cart", namespace="shop", ip="10.96.0.3")],
+    "pods": [
+        None,
+        pod("v1", "10.0.0.1", {"app": "reviews", "version": "v1"}),
+        pod("v1", "10.0.0.1", {"app": "reviews", "version": "v2"}, account="reviews"),
+        pod("v1", "10.0.0.1", {"app": "reviews", "version": "v1"}, sidecar=False),
+    ],
+    "slice": [
+        None,
+        endpoint_slice("reviews", {"v1": "10.0.0.1"}, port=9080),
+        endpoint_slice("reviews", {"v1": "10.0.0.1", "gone": "10.0.0.7"}, port=9080),
+        endpoint_slice("reviews", {"v1": "10.0.0.1"}, port=9080, port_name="tcp"),
+    ],
+    "rule": [
+        None,
+        istio("VirtualService", "v", route("reviews", "{route: [{destination: {host: reviews, subset: v1}}]}")),
+        istio(
+            "VirtualService", "v", route("reviews", "{route: [{destination: {host: ratings}}]}", "exportTo: [shop],")
+        ),
+        istio(
+            "VirtualService",
+            "v",
+            route(
+                "*.svc.cluster.local",
+                "{match: [{sourceLabels: {app: cart}}], route: [{destination: {host: ratings}}]},"
+                "{fault: {abort: {httpStatus: 418, percentage: {value: 50}}}, route: [{destination: {host: reviews}}]}",
+            ),
+        ),
+        istio(
+            "VirtualService",
+            "v",
+            route("shop.example.com", "{route: [{destination: {host: reviews}}]}", "gateways: [mesh, edge],"),
+        ),
+        istio("VirtualService", "v", route("*", "{redirect: {uri: /away}}", "gateways: [edge],")),
+    ],
+    "second rule": [
+        None,
+        istio(
+            "VirtualService",
+            "w",
+            route("reviews.default.svc.cluster.local", "{rewrite: {uri: /w}, route: [{destination: {host: cart}}]}"),
+            namespace="shop",
+        ),
+    ],
+    "destination": [
+        None,
+        istio("DestinationRule", "d", "{host: reviews, subsets: [{name: v1, labels: {version: v1}}]}"),
+        istio("DestinationRule", "d", "{host: reviews, exportTo: ['.'], trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}"),
+        istio("DestinationRule", "d", "{host: reviews, exportTo: [shop], trafficPolicy: {tls: {mode: DISABLE}}}"),
+        istio(
+            "DestinationRule",
+            "d",
+            "{host: '*.local', trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user}}}}",
+            namespace="istio-system",
+        ),
+        istio(
+            "DestinationRule",
+            "d",
+            "{host: reviews.default.svc.cluster.local, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}",
+            namespace="shop",
+        ),
+    ],
+    "gateway": [
+        None,
+        istio("Gateway", "edge", GATEWAY % (80, "HTTP", "*", "")),
+        istio("Gateway", "edge", GATEWAY % (80, "HTTP", "shop/*.example.com", ", tls: {httpsRedirect: true}")),
+        istio("Gateway", "edge", GATEWAY % (443, "HTTPS", "*.example.com", TLS)),
+        istio("Gateway", "edge", GATEWAY % (80, "TCP", "*", "")),
+    ],
+    "second gateway": [None, istio("Gateway", "late", GATEWAY % (80, "HTTP", "late.example.com", ""))],
+    "entry": [
+        None,
+        istio(
+            "ServiceEntry",
+            "e",
+            "{hosts: [api.example.com, '*.example.org'], ports: [{number: 443, name: tls, protocol: TLS}],"
+            " addresses: [240.0.0.1], resolution: NONE}",
+        ),
+        istio(
+            "ServiceEntry",
+            "e",
+            "{hosts: [api.example.com], ports: [{number: 9080, name: http, protocol: HTTP}], exportTo: [shop],"
+            " resolution: STATIC, endpoints: [{address: 192.0.2.1, labels: {version: v1}}]}",
+        ),
+        istio(
+            "ServiceEntry",
+            "e",
+            "{hosts: [reviews.default], ports: [{number: 9080, name: http, protocol: HTTP}], resolution: DNS}",
+        ),
+    ],
+    "peers": [
+        None,
+        istio("PeerAuthentication", "p", "{mtls: {mode: STRICT}}", "istio-system", "security"),
+        istio("PeerAuthentication", "p", "{mtls: {mode: DISABLE}}", "default", "security"),
+        istio(
+            "PeerAuthentication",
+            "p",
+            "{selector: {matchLabels: {version: v1}}, portLevelMtls: {'9080': {mode: DISABLE}}}",
+            "default",
+            "security",
+        ),
+    ],
+    "mesh": [
+        None,
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system},"
+        " data: {mesh: 'accessLogFile: /dev/stdout'}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system},"
+        " data: {mesh: '{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, trustDomain: example.org}'}}",
+    ],
+    "secret": [
+        None,
+        "{apiVersion: v1, kind: Secret, metadata: {name: shop-cert, namespace: istio-system},"
+        f" data: {{tls.crt: {b64(CERTIFICATE.certificate)}, tls.key: {b64(CERTIFICATE.key)}}}}}",
+    ],
+}
+
+
+@functools.cache
+def parsed(slot: str, at: int) -> tuple[Change, ...]:
+    """The objects of one choice."""
+    text = POOL[slot][at]
+    return read_text(text, f"{slot}.yaml").changes if text else ()
