@@ -1,6 +1,6 @@
 """A mesh of many services, made of objects and not of text: what the cost model is measured on.
 
-`services` hosts, a hundred a namespace, each with two pods with sidecars; every tenth has a VirtualService and a
+`services` hosts, ten a namespace, each with two pods with sidecars; every tenth has a VirtualService and a
 DestinationRule of its own.
 """
 
@@ -20,7 +20,7 @@ PODS = 2
 
 def namespace_of(number: int) -> str:
     """The namespace of a service."""
-    return f"ns-{number // 100}"
+    return f"ns-{number // 10}"
 
 
 def host_of(number: int) -> str:

@@ -58,8 +58,9 @@ class ControlPlane:
         settings: Settings = Settings(),  # noqa: B008 - frozen.
         envoy_version: str = "",
         writer: Writer | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        self.db = Engine()
+        self.db = engine or Engine()
         self.store = Store(self.db, envoy_version=envoy_version)
         with self.db.write() as write:
             write.set(settings_input, "", settings)

@@ -1,0 +1,30 @@
+"""A change costs what it touches, not what the mesh holds (invariant 3): the execution log at three sizes."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+
+from doubles.crowd import CHANGES, crowd
+from ostria.engine import Engine
+
+
+async def queries(folder: pathlib.Path, services: int, engine: type[Engine] = Engine) -> dict[str, int]:
+    """How many queries each kind of change runs, in a mesh of so many services."""
+    folder = folder / str(services)
+    folder.mkdir()
+    async with asyncio.timeout(100), crowd(folder, services, engine()) as mesh:
+        for make in CHANGES.values():
+            await mesh.cost(make(0))  # The first of its kind also forgets what the mesh began with.
+        return {kind: (await mesh.cost(make(1))).queries for kind, make in CHANGES.items()}
+
+
+def check(found: dict[int, dict[str, int]]) -> None:
+    """Within 10 % of each other at all sizes."""
+    for kind in CHANGES:
+        counts = [by_kind[kind] for by_kind in found.values()]
+        assert max(counts) <= 1.1 * min(counts), f"{kind}: {dict(zip(found, counts, strict=True))} queries"
+
+
+async def test_the_number_of_queries_after_a_change_does_not_grow_with_the_mesh(tmp_path: pathlib.Path) -> None:
+    check({services: await queries(tmp_path, services) for services in (100, 1_000, 10_000)})
