@@ -14,7 +14,7 @@ A query that raises all the same is a defect, and has its exception for a value 
 The engine knows nothing of Kubernetes, Envoy, asyncio, sockets or clocks, and belongs to one thread.
 """
 
-from ostria.engine.core import CycleError, Engine, Epoch, Execution, Outcome, Statistics, Watch
+from ostria.engine.core import CycleError, Engine, Epoch, Execution, Outcome, Statistics, Watch, Write
 from ostria.engine.dump import dump
 from ostria.engine.tables import Index, Input, Query, query
 
@@ -29,6 +29,7 @@ __all__ = [
     "Query",
     "Statistics",
     "Watch",
+    "Write",
     "dump",
     "query",
 ]

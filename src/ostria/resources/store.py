@@ -15,8 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from ostria.base import Level, ObjectKey, Origin, Problem
-from ostria.engine import Engine, Epoch, Index, Input
-from ostria.engine.core import Write
+from ostria.engine import Engine, Epoch, Index, Input, Write
 from ostria.resources.kinds import KINDS, kind_of_shape
 from ostria.resources.refusals import ANNOTATION, Refusal, content_hash, verdict, without_verdict
 from ostria.resources.shapes import Object
