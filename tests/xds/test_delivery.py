@@ -94,6 +94,21 @@ def test_a_cluster_that_changed_while_the_client_was_away_brings_its_endpoints()
     """)
 
 
+def test_what_a_returning_client_still_uses_is_not_removed_before_it_has_said_so() -> None:
+    check("""
+        ** Svc/b: cds b 1; rds r b -> cds b
+        ++ alpha
+        >> alpha cds has a=1
+        << alpha cds b=1 #1
+        >> alpha rds +r has r=a
+        >> alpha cds ack 1
+        << alpha rds r=b #2
+        .. 1
+        >> alpha rds ack 2
+        << alpha cds -a #3
+    """)
+
+
 def test_endpoints_are_waited_for_only_so_long() -> None:
     check("""
         ** Svc/a: cds a 1 -> eds a; eds a 1; rds r 1 -> cds a

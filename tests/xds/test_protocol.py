@@ -149,8 +149,10 @@ def test_a_returning_client_is_sent_only_what_differs() -> None:
         ** Svc/a: cds a 1 | Svc/b: cds b 2 | Svc/c: cds c 1
         ++ alpha
         >> alpha cds has a=1 b=1 gone=1
-        << alpha cds b=2 c=1 -gone #1
+        << alpha cds b=2 c=1 #1
         >> alpha cds ack 1
+        .. 1
+        << alpha cds -gone #2
         -- alpha
         ++ alpha
         >> alpha cds has a=1 b=2 c=1

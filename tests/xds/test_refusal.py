@@ -287,6 +287,30 @@ def test_what_nobody_can_be_blamed_for_is_not_sent_again_until_it_changes() -> N
     assert not table.store.convicted
 
 
+def test_what_another_client_has_accepted_is_nobodys_fault_but_the_refusers() -> None:
+    table = check("""
+        ** Gw/l: lds l 1
+        ++ alpha
+        ++ beta
+        >> alpha lds
+        << alpha lds l=1 #1
+        >> beta lds
+        << beta lds l=1 #1
+        >> beta lds ack 1
+        >> alpha lds nack 1: cannot bind, the address is in use
+        << alpha lds l=1 #2
+        >> alpha lds nack 2: cannot bind, the address is in use
+        ++ gamma
+        >> gamma lds
+        << gamma lds l=1 #1
+        ** Gw/l: lds l 2
+        << alpha lds l=2 #3
+        << beta lds l=2 #2
+    """)
+    assert not table.store.convicted
+    assert table.store.aside == {(ResourceType.LISTENER, "l"): "cannot bind, the address is in use"}
+
+
 def test_silence_counts_as_acceptance_in_the_end() -> None:
     check("""
         ** Svc/a: cds a 1 | Svc/b: cds b bad

@@ -47,6 +47,12 @@ class Mesh:
         async with server as self.server:
             yield address.text if address.text.startswith("unix:") else f"127.0.0.1:{server.ports[0]}"
 
+    @contextlib.asynccontextmanager
+    async def dialled(self, folder: pathlib.Path) -> AsyncIterator[grpc.aio.Channel]:
+        """A server, and a connection to it."""
+        async with self.serving(socket_in(folder)) as address, ads_channel(address) as channel:
+            yield channel
+
     def put(self, changes: dict[str, tuple[Part, ...] | None]) -> int:
         epoch = self.store.put(changes)
         self.server.push()
@@ -76,7 +82,7 @@ def socket_in(folder: pathlib.Path) -> Address:
 
 
 async def test_a_client_is_served_and_follows_changes(mesh: Mesh, tmp_path: pathlib.Path) -> None:
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
+    async with mesh.dialled(tmp_path) as channel:
         async with AdsClient(channel, pod="alpha") as client:
             client.subscribe(EDS, "a")
             await client.wait_holds(EDS, "a", version("1"))
@@ -100,7 +106,7 @@ async def test_a_client_is_served_and_follows_changes(mesh: Mesh, tmp_path: path
 async def test_who_is_not_who_it_must_be_is_refused(
     mesh: Mesh, tmp_path: pathlib.Path, token: str, node: str, code: grpc.StatusCode
 ) -> None:
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
+    async with mesh.dialled(tmp_path) as channel:
         async with AdsClient(channel, pod="alpha", token=token or "stolen", node=node) as client:
             client.subscribe(EDS, "a")
             assert (await client.ended)[0] is code
@@ -109,31 +115,29 @@ async def test_who_is_not_who_it_must_be_is_refused(
 
 
 async def test_a_call_without_a_token_is_refused(mesh: Mesh, tmp_path: pathlib.Path) -> None:
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
+    async with mesh.dialled(tmp_path) as channel:
         call = channel.stream_stream(METHOD)()
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_the_node_id_that_names_the_tokens_pod_is_served(mesh: Mesh, tmp_path: pathlib.Path) -> None:
     node = "sidecar~10.0.0.1~alpha.default~default.svc.cluster.local"
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
-        async with AdsClient(channel, pod="alpha", node=node) as client:
-            client.subscribe(CDS)
-            await client.wait_holds(CDS, "a", version("1"))
-            assert [c.name for c in mesh.delivery.clients] == [node]
+    async with mesh.dialled(tmp_path) as channel, AdsClient(channel, pod="alpha", node=node) as client:
+        client.subscribe(CDS)
+        await client.wait_holds(CDS, "a", version("1"))
+        assert [c.name for c in mesh.delivery.clients] == [node]
 
 
 async def test_a_stream_ends_before_its_token(mesh: Mesh, tmp_path: pathlib.Path) -> None:
     mesh.expires = time.time() + 0.5
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
-        async with AdsClient(channel, pod="alpha") as client:
-            client.subscribe(EDS, "a")
-            assert (await client.ended)[0] is grpc.StatusCode.OK
-            assert time.time() < mesh.expires
+    async with mesh.dialled(tmp_path) as channel, AdsClient(channel, pod="alpha") as client:
+        client.subscribe(EDS, "a")
+        assert (await client.ended)[0] is grpc.StatusCode.OK
+        assert time.time() < mesh.expires
 
 
 async def test_what_is_no_request_ends_the_stream(mesh: Mesh, tmp_path: pathlib.Path) -> None:
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
+    async with mesh.dialled(tmp_path) as channel:
         for first in (b"", None):
             call = channel.stream_stream(METHOD)(metadata=(("authorization", "Bearer alpha"),))
             if first is not None:
@@ -145,7 +149,7 @@ async def test_what_is_no_request_ends_the_stream(mesh: Mesh, tmp_path: pathlib.
 async def test_too_many_names_and_too_large_a_request_end_the_stream(tmp_path: pathlib.Path) -> None:
     mesh = Mesh(Limits(names=3, request_bytes=2000))
     mesh.store.group("alpha", "blue")
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
+    async with mesh.dialled(tmp_path) as channel:
         for names in ("abcd", ["x" * 1000, "y" * 1001]):
             async with AdsClient(channel, pod="alpha") as client:
                 client.subscribe(EDS, *names)
@@ -153,40 +157,39 @@ async def test_too_many_names_and_too_large_a_request_end_the_stream(tmp_path: p
 
 
 async def test_a_client_that_does_not_answer_gets_the_latest_when_it_does(mesh: Mesh, tmp_path: pathlib.Path) -> None:
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
-        async with (
-            AdsClient(channel, pod="alpha", answers=False) as silent,
-            AdsClient(channel, pod="beta") as other,
-        ):
-            silent.subscribe(EDS, "a")
-            other.subscribe(EDS, "a")
-            await silent.wait_holds(EDS, "a", version("1"))
-            for body in range(2, 50):
-                mesh.put(endpoints("a", str(body)))
-                await other.wait_holds(EDS, "a", version(str(body)))
-            assert len(silent.responses) == 1
-            (statistics, _) = mesh.delivery.statistics()
-            assert statistics.channels[EDS].outstanding == "1"
-            assert statistics.channels[EDS].pending == 1
-            silent._request(EDS, nonce="1")
-            await silent.wait_holds(EDS, "a", version("49"))
+    async with (
+        mesh.dialled(tmp_path) as channel,
+        AdsClient(channel, pod="alpha", answers=False) as silent,
+        AdsClient(channel, pod="beta") as other,
+    ):
+        silent.subscribe(EDS, "a")
+        other.subscribe(EDS, "a")
+        await silent.wait_holds(EDS, "a", version("1"))
+        for body in range(2, 50):
+            mesh.put(endpoints("a", str(body)))
+            await other.wait_holds(EDS, "a", version(str(body)))
+        assert len(silent.responses) == 1
+        statistics = next(found for found in mesh.delivery.statistics() if found.name == "alpha")
+        assert statistics.channels[EDS].outstanding == "1"
+        assert statistics.channels[EDS].pending == 1
+        silent._request(EDS, nonce="1")
+        await silent.wait_holds(EDS, "a", version("49"))
 
 
 async def test_a_restart_sends_a_returning_client_only_what_changed(mesh: Mesh, tmp_path: pathlib.Path) -> None:
     mesh.store.put(endpoints("b", "1"))
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
-        async with AdsClient(channel, pod="alpha") as client:
-            client.subscribe(CDS)
-            client.subscribe(EDS, "a", "b")
-            await client.wait(lambda: len(client.held[EDS]) == len(client.held[CDS]) == 2)
+    async with mesh.dialled(tmp_path) as channel, AdsClient(channel, pod="alpha") as client:
+        client.subscribe(CDS)
+        client.subscribe(EDS, "a", "b")
+        await client.wait(lambda: len(client.held[EDS]) == len(client.held[CDS]) == 2)
     mesh.store.put({**endpoints("b", "2"), "Svc/a": None})
-    async with mesh.serving(socket_in(tmp_path)) as address, ads_channel(address) as channel:
-        async with AdsClient(channel, pod="alpha", held=client.held) as client:
-            client.subscribe(CDS)
-            await client.wait(lambda: bool(client.responses))
-            (response,) = client.responses
-            assert [entry.name for entry in response.resources] == ["b"]
-            assert response.removed_resources == ["a"]
+    async with mesh.dialled(tmp_path) as channel, AdsClient(channel, pod="alpha", held=client.held) as client:
+        client.subscribe(CDS)
+        await client.wait(lambda: len(client.responses) == 2)
+        changed, removed = client.responses
+        assert [entry.name for entry in changed.resources] == ["b"]
+        assert not changed.removed_resources
+        assert removed.removed_resources == ["a"]
 
 
 async def test_leaving_tells_the_clients_and_forgets_them(mesh: Mesh, tmp_path: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from ostria.engine import Watch
 from ostria.envoy.fragments import ResourceType
 from ostria.xds.protocol import Limits, Response, Stream
-from ostria.xds.views import Subscriber
+from ostria.xds.views import Key, Subscriber
 
 T = TypeVar("T")
 
@@ -40,13 +40,15 @@ class Debts:
 
 
 class Client(Subscriber[T]):
-    """One stream. `name` is for people (the node's id), `returning` if the client brings what it has.
+    """One stream. `name` is for people (the node's id), `returned` when the client began to say what it
+    brings from an earlier stream, if it does.
 
     `renewed` are endpoints whose cluster was sent on this stream before they were asked for: they are sent even if the
-    client brings their present version, since a changed cluster does not take them over.
+    client brings their present version, since a changed cluster does not take them over. `aside` are versions that this
+    client alone refuses.
     """
 
-    __slots__ = ("debts", "name", "renewed", "returning", "stream", "traits_watch", "unserved")
+    __slots__ = ("aside", "debts", "name", "renewed", "returned", "stream", "traits_watch", "unserved")
 
     def __init__(self, name: str, traits_watch: Watch[T | None], traits: T, limits: Limits) -> None:
         super().__init__(traits)
@@ -54,8 +56,9 @@ class Client(Subscriber[T]):
         self.traits_watch = traits_watch
         self.stream = Stream(limits)
         self.debts: dict[ResourceType, Debts] = {}
-        self.returning = False
+        self.returned: float | None = None
         self.renewed: set[str] = set()
+        self.aside: dict[Key, set[str]] = {}
         self.unserved: set[str] = set()
 
     def since(self) -> int | None:

@@ -12,7 +12,8 @@ consistency considerations"):
 * Endpoints go right behind a changed cluster, asked for or not: Envoy warms the cluster without asking again, and
   withholds its answer to CDS until it has them. So endpoints never wait for that answer.
 * What names a cluster waits until the client has accepted that cluster, and for a short while for its endpoints.
-* A removal waits until everything that changed no later, of the types that may use the removed, is accepted.
+* A removal waits until everything that changed no later, of the types that may use the removed, is accepted; and
+  until a returning client has had the time to say what it brings.
 
 A refused response is inquired into (see `refusal`) with the refusing stream as the judge. Meanwhile nobody else is sent
 what is under suspicion, nor what withdrawing suspects changes for a moment; all other traffic goes on.
@@ -73,6 +74,9 @@ _WAITING = frozenset({_LISTENER, _ROUTES, _VIRTUAL_HOST})
 
 ENDPOINTS_BOUND = 0.5
 """How long (seconds) a route waits for the endpoints of a cluster that the client has accepted."""
+
+RETURN_BOUND = 1.0
+"""How long (seconds) what a returning client brings is not removed, so that all its types can come first."""
 
 _UNSERVED_KEPT = 16
 
@@ -309,7 +313,8 @@ class Delivery(Generic[T]):
             debts.pending.setdefault(name, epoch)
         if type is _ENDPOINTS:
             client.renewed.difference_update(event.names)
-        client.returning = client.returning or bool(known)
+        if known and client.returned is None:
+            client.returned = self._now
         if event.wildcard:
             for name in known:
                 if self._fragment(client, type, name, listed) is None:
@@ -354,9 +359,9 @@ class Delivery(Generic[T]):
         debts.tally = debts.tally._replace(refused=debts.tally.refused + 1)
         debts.last_refusal = message
         channel = client.stream.channels[response.type]
-        listed = self._listed(client, response.type)
-        for name in response.names:
-            if name in channel.names or name in listed:
+        # A refused removal is owed again as well, unless it is all that was refused: that client cannot be helped.
+        for name in (*response.names, *response.removed) if response.names else ():
+            if channel.wildcard or name in channel.names:
                 debts.refused.setdefault(name, response.since)
         if self._court.tries(client, response.type):
             self._proceed(self._court.answer(Outcome(accepted=False, message=message), response.names))
@@ -377,6 +382,9 @@ class Delivery(Generic[T]):
     def _suspects(self, client: Client[T], type: ResourceType, name: str, epoch: int) -> Iterator[Sequence[ObjectKey]]:
         # What was refused, not what a trial has made of it.
         fragment = self._fragment(client, type, name, self._listed(client, type))
+        if fragment is not None and self._is_proven(client, type, name):
+            # Another client has taken the very same: the fault is this one's (a port that is taken, say).
+            return
         origins = sorted(fragment.origins) if fragment is not None else []
         origins.sort(key=self._changed, reverse=True)
         if name not in client.debts[type].missing:
@@ -405,7 +413,8 @@ class Delivery(Generic[T]):
         for name, message in next_.set_aside.items():
             fragment = self._newest(judge, type, name)
             if fragment is not None:
-                self._aside.setdefault((type, name), set()).add(fragment.version)
+                aside = judge.aside if self._is_proven(judge, type, name) else self._aside
+                aside.setdefault((type, name), set()).add(fragment.version)
             self._verdicts.set_aside(type, name, message)
         self._adjourn()
 
@@ -479,7 +488,7 @@ class Delivery(Generic[T]):
                 if name not in debts.missing and not self._is_unused(client, type, epoch):
                     continue
                 removed.append(name)
-            elif self._is_aside(type, fragment):
+            elif self._is_aside(client, type, fragment):
                 aside.append(name)
                 continue
             elif type in _WAITING and self._must_wait(client, fragment):
@@ -538,7 +547,7 @@ class Delivery(Generic[T]):
             if name in asked:
                 client.debts[_ENDPOINTS].pending.setdefault(name, self._db.epoch)
                 self._ready[client] = None
-            elif client.returning:
+            elif client.returned is not None:
                 client.renewed.add(name)
 
     def _must_wait(self, client: Client[T], fragment: Fragment) -> bool:
@@ -552,7 +561,7 @@ class Delivery(Generic[T]):
         listed = self._listed(client, _CLUSTER)
         for type, name in fragment.references:
             cluster = self._fragment(client, _CLUSTER, name, listed) if type is _CLUSTER else None
-            if cluster is None or self._is_aside(_CLUSTER, cluster):
+            if cluster is None or self._is_aside(client, _CLUSTER, cluster):
                 continue
             if name in clusters.missing:
                 return True
@@ -565,6 +574,12 @@ class Delivery(Generic[T]):
 
     def _is_unused(self, client: Client[T], type: ResourceType, epoch: int) -> bool:
         """Whether all that may use this type, and changed no later than `epoch`, has been accepted."""
+        if _USERS[type] and client.returned is not None:
+            # It has not said yet what else it brings, which may use what is gone and be about to change.
+            until = client.returned + RETURN_BOUND
+            if until > self._now:
+                self._timers[client] = min(until, self._timers.get(client, until))
+                return False
         for user in _USERS[type]:
             debts = client.debts.get(user)
             if debts is not None:
@@ -573,8 +588,24 @@ class Delivery(Generic[T]):
                     return False
         return True
 
-    def _is_aside(self, type: ResourceType, fragment: Fragment) -> bool:
-        return bool(self._aside) and fragment.version in self._aside.get((type, fragment.name), ())
+    def _is_aside(self, client: Client[T], type: ResourceType, fragment: Fragment) -> bool:
+        key = (type, fragment.name)
+        return any(fragment.version in aside.get(key, ()) for aside in (self._aside, client.aside) if aside)
+
+    def _is_proven(self, judge: Client[T], type: ResourceType, name: str) -> bool:
+        """Whether another client has accepted exactly what the judge is to be sent."""
+        variant = self._visible(judge, type, name, self._listed(judge, type))
+        for client in self._clients:
+            channel = client.stream.channels.get(type)
+            if client is judge or channel is None:
+                continue
+            debts = client.debts[type]
+            asked = channel.outstanding is not None and name in channel.outstanding.names
+            if asked or name in debts.pending or name in debts.missing or name in debts.refused:
+                continue
+            if variant is not None and self._visible(client, type, name, self._listed(client, type)) is variant:
+                return True
+        return False
 
     def _listed(self, client: Client[T], type: ResourceType) -> frozenset[str]:
         channel = client.stream.channels[type]

@@ -340,18 +340,27 @@ class Views(Generic[T]):
 
     def _apply_root(self, root: _Root[T]) -> None:
         before, root.scope = root.scope, root.watch.value
-        # All homes are left by the old rule before any is entered by the new one: both rules share one table.
         homes = [(listing, traits) for listing in root.listings.values() for traits in listing.parties]
         moved = [home for home in homes if before.project(home[1]) != root.scope.project(home[1])]
-        left = [(traits, listing.parties[traits], listing.group.names) for listing, traits in moved]
+        # All homes are left by the old rule before any is entered by the new one: both rules share one table. What is
+        # entered is made anew from the engine's newest values, so it is compared with what was seen before.
+        left = [
+            (traits, listing.parties[traits], self._seen(root.type, listing.group.names, traits))
+            for listing, traits in moved
+        ]
         for listing, traits in moved:
             self._exit(root, listing, traits)
-        for traits, streams, names in left:
+        for traits, streams, seen in left:
             self._enter(root, traits).update(streams)
-            now = root.listings[root.scope.project(traits)].group.names
-            for name in sorted(names ^ now):
-                for stream in streams:
-                    self._tell(stream, root.type, name, name in now)
+            now = self._seen(root.type, root.listings[root.scope.project(traits)].group.names, traits)
+            for name in sorted(seen.keys() | now.keys()):
+                if seen.get(name) != now.get(name):
+                    for stream in streams:
+                        self._tell(stream, root.type, name, seen.get(name) is None)
+
+    def _seen(self, type: ResourceType, names: Iterable[str], traits: T) -> dict[str, str | None]:
+        variants = ((name, self.find(type, name, traits)) for name in names)
+        return {name: _version(variant.fragment) for name, variant in variants if variant is not None}
 
     def _tell_all(self, streams: Iterable[Subscriber[T]], topic: Topic[T], *, appeared: bool) -> None:
         for stream in streams:
@@ -436,11 +445,14 @@ class Views(Generic[T]):
             self._db.unwatch(topic.watch)
 
     def _versions(self, traits: T, names: Iterable[Key], wildcards: Iterable[ResourceType]) -> dict[Key, str | None]:
-        wanted = set(names)
-        for type in wildcards:
-            wanted.update((type, name) for name in self.listing(type, traits))
-        variants = ((key, self.find(*key, traits)) for key in wanted)
-        return {key: _version(variant.fragment) for key, variant in variants if variant is not None}
+        wanted: dict[ResourceType, set[str]] = {type: set(self.listing(type, traits)) for type in wildcards}
+        for type, name in names:
+            wanted.setdefault(type, set()).add(name)
+        return {
+            (type, name): version
+            for type, found in wanted.items()
+            for name, version in self._seen(type, found, traits).items()
+        }
 
 
 def _rank(role: _Root[Any] | Listing[Any] | Topic[Any] | Variant[Any]) -> tuple[int, str, str]:
