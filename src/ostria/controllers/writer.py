@@ -171,11 +171,15 @@ def _refuse(key: ObjectKey) -> WriteError:
 
 
 class DesiredWrite(NamedTuple):
-    """One merge patch that would make what is read equal to what should be. `patch` is canonical JSON."""
+    """One merge patch that would make what is read equal to what should be. `patch` is canonical JSON.
+
+    `create` says that the object has not been read at all: `patch` is then the whole of it.
+    """
 
     key: ObjectKey
     patch: bytes
     subresource: str = ""
+    create: bool = False
 
 
 def annotate(key: ObjectKey, annotation: str, value: str | None) -> DesiredWrite:
@@ -259,7 +263,11 @@ class Desk:
 
     async def _send(self, write: DesiredWrite) -> None:
         try:
-            await self._writer.patch(write.key, msgspec.json.decode(write.patch), subresource=write.subresource)
+            content = msgspec.json.decode(write.patch)
+            if write.create:
+                await self._writer.create(write.key, content)
+            else:
+                await self._writer.patch(write.key, content, subresource=write.subresource)
         except WriteError as error:
             self._failed += 1
             self._errors[write] = str(error)
