@@ -40,6 +40,10 @@ unit: venv ## the tests that start no Envoy
 live: venv ## the tests against a real Envoy
 	$(PYTEST) $(PARALLEL) -m envoy
 
+.PHONY: bench
+bench: venv ## measure everything and write docs/benchmarks.md
+	PYTHONPATH=tests:. $(BIN)/python -m benchmarks
+
 .PHONY: lock
 lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	scripts/lock

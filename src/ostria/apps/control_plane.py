@@ -39,6 +39,17 @@ def proxy_traits(db: Engine, identity: Identity, node: Node) -> ClientTraits | N
     return traits_of(db, ObjectKey(identity.cluster or settings(db).cluster, "Pod", identity.namespace, identity.pod))
 
 
+def spare_the_collector() -> None:
+    """Keep Python's cycle collector from reading the whole model again and again.
+
+    What is known now stays for long, and the engine frees what it forgets by itself: the values of a mesh hold no
+    cycles. Left alone, the collector took more than half of the time to generate a mesh of 10,000 services.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 50)
+
+
 class Enforced(NamedTuple):
     """How far a batch of changes has come: the epoch that it made, and how many proxies it concerned."""
 
@@ -84,9 +95,7 @@ class ControlPlane:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._source.run(self.apply))
             await self._source.synced.wait()
-            # What is known now stays for long; the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
+            spare_the_collector()
             if self._desk:
                 group.create_task(self._desk.run())
             async with self.server:
