@@ -1,0 +1,106 @@
+"""The mesh's own vocabulary: services, endpoints, destinations and routes, as frozen values.
+
+Everything that an API says is read into these words by the readers of this room; everything below (envoy/) and
+beside (analysis/) speaks only them. They know neither Kubernetes' JSON nor Envoy's messages, and no reader's
+name survives in them: a route looks the same whether a VirtualService, an HTTPRoute or an Ingress asked for it.
+
+Durations are milliseconds; percentages are 0.0 to 100.0; hosts are fully qualified and lower case.
+"""
+
+from ostria.mesh.model.destinations import (
+    ClientTls,
+    ConnectionPool,
+    Destination,
+    HashKey,
+    LoadBalancing,
+    OutlierDetection,
+    Subset,
+    TlsMode,
+    TrafficPolicy,
+)
+from ostria.mesh.model.gateways import (
+    GatewayListener,
+    GatewayServer,
+    GatewayTls,
+    ServerTls,
+)
+from ostria.mesh.model.inbound import (
+    Inbound,
+    InboundPort,
+    MutualTls,
+)
+from ostria.mesh.model.routes import (
+    Abort,
+    ClusterRef,
+    Cors,
+    Delay,
+    DirectResponse,
+    HeaderChanges,
+    Headers,
+    MatchKind,
+    Mirror,
+    MissingDestination,
+    NamedMatch,
+    Redirect,
+    RequestMatch,
+    Retries,
+    Rewrite,
+    Route,
+    StringMatch,
+    VirtualHost,
+    WeightedTarget,
+)
+from ostria.mesh.model.services import (
+    Endpoint,
+    Health,
+    Labels,
+    Protocol,
+    Resolution,
+    Service,
+    ServicePort,
+)
+
+__all__ = [
+    "Abort",
+    "ClientTls",
+    "ClusterRef",
+    "ConnectionPool",
+    "Cors",
+    "Delay",
+    "Destination",
+    "DirectResponse",
+    "Endpoint",
+    "GatewayListener",
+    "GatewayServer",
+    "GatewayTls",
+    "HashKey",
+    "HeaderChanges",
+    "Headers",
+    "Health",
+    "Inbound",
+    "InboundPort",
+    "Labels",
+    "LoadBalancing",
+    "MatchKind",
+    "Mirror",
+    "MissingDestination",
+    "MutualTls",
+    "NamedMatch",
+    "OutlierDetection",
+    "Protocol",
+    "Redirect",
+    "RequestMatch",
+    "Resolution",
+    "Retries",
+    "Rewrite",
+    "Route",
+    "ServerTls",
+    "Service",
+    "ServicePort",
+    "StringMatch",
+    "Subset",
+    "TlsMode",
+    "TrafficPolicy",
+    "VirtualHost",
+    "WeightedTarget",
+]

@@ -1,0 +1,114 @@
+"""Destinations: how a client treats what it calls."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from ostria.base import ObjectKey
+from ostria.mesh.model.services import Labels
+
+
+class LoadBalancing(enum.StrEnum):
+    """How one of several endpoints is chosen."""
+
+    LEAST_REQUEST = "least_request"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+    PASSTHROUGH = "passthrough"
+    RING_HASH = "ring_hash"
+    MAGLEV = "maglev"
+
+
+class HashKey(NamedTuple):
+    """What consistent hashing hashes: `source` is header, cookie, source_ip or query."""
+
+    source: str
+    name: str = ""
+    ttl: int | None = None
+    path: str = ""
+
+
+class TlsMode(enum.StrEnum):
+    """How a client connects. AUTO is mutual TLS where the endpoint takes it, else plaintext."""
+
+    AUTO = "auto"
+    DISABLE = "disable"
+    SIMPLE = "simple"
+    MUTUAL = "mutual"
+    ISTIO_MUTUAL = "istio_mutual"
+
+
+class ClientTls(NamedTuple):
+    """TLS towards a destination."""
+
+    mode: TlsMode = TlsMode.AUTO
+    sni: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    credential: str = ""
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+    insecure_skip_verify: bool = False
+
+
+class ConnectionPool(NamedTuple):
+    """Limits of the connections to a destination; None is the default."""
+
+    connect_timeout: int | None = None
+    max_connections: int | None = None
+    idle_timeout: int | None = None
+    max_connection_duration: int | None = None
+    tcp_keepalive: tuple[int | None, int | None, int | None] | None = None  # probes, time s, interval s
+    max_pending_requests: int | None = None
+    max_requests: int | None = None
+    max_requests_per_connection: int | None = None
+    max_retries: int | None = None
+    max_concurrent_streams: int | None = None
+    http_idle_timeout: int | None = None
+    h2_upgrade: bool | None = None
+    use_client_protocol: bool = False
+
+
+class OutlierDetection(NamedTuple):
+    """When an endpoint is set aside for a while; None is Envoy's default."""
+
+    consecutive_5xx: int | None = None
+    consecutive_gateway: int | None = None
+    consecutive_local: int | None = None
+    split_external_local: bool = False
+    interval: int | None = None
+    base_ejection_time: int | None = None
+    max_ejection_percent: int | None = None
+    min_health_percent: int | None = None
+
+
+class TrafficPolicy(NamedTuple):
+    """How a client treats one port of one destination (subset)."""
+
+    balancing: LoadBalancing = LoadBalancing.LEAST_REQUEST
+    hash_key: HashKey | None = None
+    ring_size: int | None = None
+    table_size: int | None = None
+    warmup: int | None = None
+    pool: ConnectionPool = ConnectionPool()
+    outliers: OutlierDetection | None = None
+    tls: ClientTls = ClientTls()
+
+
+class Subset(NamedTuple):
+    """A named part of a service's endpoints: those with these labels."""
+
+    name: str
+    labels: Labels
+
+
+class Destination(NamedTuple):
+    """What the DestinationRules that a client's namespace sees say of one host."""
+
+    subsets: tuple[Subset, ...] = ()
+    origins: frozenset[ObjectKey] = frozenset()
+
+    def subset(self, name: str) -> Subset | None:
+        """The subset with this name."""
+        return next((subset for subset in self.subsets if subset.name == name), None)

@@ -1,0 +1,35 @@
+"""What a workload's own proxy takes in."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from ostria.base import ObjectKey
+from ostria.mesh.model.services import Protocol
+
+
+class MutualTls(enum.StrEnum):
+    """What a workload's proxy takes (istio.io: PeerAuthentication)."""
+
+    STRICT = "strict"
+    PERMISSIVE = "permissive"
+    DISABLE = "disable"
+
+
+class InboundPort(NamedTuple):
+    """One port that a workload serves: where it listens, what is spoken, and who is let in."""
+
+    port: int
+    protocol: Protocol
+    mutual_tls: MutualTls
+    services: tuple[tuple[str, str, int], ...]  # (host, namespace, service port) of the services behind it.
+
+
+class Inbound(NamedTuple):
+    """The whole inbound side of one workload's proxy; `default` is for ports that no service names."""
+
+    ports: tuple[InboundPort, ...]
+    default: MutualTls
+    origins: frozenset[ObjectKey]
+    ports_tls: tuple[tuple[int, MutualTls], ...] = ()  # Port-level modes of ports that no service names.
