@@ -100,4 +100,15 @@ def test_the_younger_of_two_gateways_that_want_one_port_is_told():
     check(
         mesh,
         "gateway-conflict spec.servers[0]: use another port, another host, or a gateway workload of its own",
+        "not-acted-on spec.servers[0].port.protocol: the rest of the object takes effect",
     )
+
+
+def test_a_field_that_is_not_acted_on_yet_is_said():
+    mesh = Mesh("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v}
+spec: {hosts: [reviews], http: [{delegate: {name: other}}]}
+""")
+    check(mesh, "not-acted-on spec.http[0].delegate: the rest of the object takes effect")

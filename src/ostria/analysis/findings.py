@@ -1,12 +1,13 @@
 """Everything that is wrong with a mesh now, in one list: what reading found, and what the subjects here find.
 
-resources.problems, routing(key), gateways(key) -> findings -> sorted, errors first
+resources.problems, routing, gateways, unsupported (each by key) -> findings -> sorted, errors first
 """
 
 from __future__ import annotations
 
 from ostria.analysis.gateways import gateway_problems
 from ostria.analysis.routing import routing_problems
+from ostria.analysis.unsupported import unsupported
 from ostria.base import Level, Problem
 from ostria.engine import Engine, query
 from ostria.resources import by_kind, problems
@@ -15,8 +16,10 @@ from ostria.resources.store import with_problems
 ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 
 SUBJECTS = {
-    "VirtualService": routing_problems,
-    "Gateway": gateway_problems,
+    "VirtualService": (routing_problems, unsupported),
+    "DestinationRule": (unsupported,),
+    "Gateway": (gateway_problems, unsupported),
+    "ServiceEntry": (unsupported,),
 }
 
 
@@ -24,7 +27,7 @@ SUBJECTS = {
 def findings(db: Engine) -> tuple[Problem, ...]:
     """All problems of the mesh, errors first, then by object and field."""
     found = [problem for level in Level for key in with_problems(db, level) for problem in problems(db, key) or ()]
-    for kind, subject in SUBJECTS.items():
-        found += [problem for key in by_kind(db, kind) for problem in subject(db, key)]
+    for kind, subjects in SUBJECTS.items():
+        found += [problem for key in by_kind(db, kind) for subject in subjects for problem in subject(db, key)]
     distinct = dict.fromkeys(found)
     return tuple(sorted(distinct, key=lambda each: (ORDER[each.level], each.object or ("",), each.field, each.code)))

@@ -182,7 +182,8 @@ def http_routes(db: Engine, key: ObjectKey, place: Place) -> tuple[Route, ...]:
     routes: list[Route] = []
     for number, rule in enumerate(spec.http):
         for position, match in enumerate(rule.match or (None,)):
-            if match is not None and not _applies(match, key, place):
+            # Delegation is not acted on yet (analysis/unsupported says so); the rules after it still are.
+            if rule.delegate or (match is not None and not _applies(match, key, place)):
                 continue
             field = f"spec.http[{number}]" + (f".match[{position}]" if match is not None else "")
             routes.append(_route(db, key, place, rule, match, field))

@@ -1,0 +1,84 @@
+"""Fields that are read and validated but not acted on yet: said of each object, so that nobody waits in vain.
+
+The table shrinks as the fields are built; it never holds what has an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ostria.base import Level, ObjectKey, Problem
+from ostria.engine import Engine, query
+from ostria.resources import destination_rule as dr
+from ostria.resources import objects
+from ostria.resources.gateway import Gateway
+from ostria.resources.service_entry import ServiceEntry
+from ostria.resources.virtual_service import VirtualService
+
+Fields = Iterator[tuple[str, object]]
+"""Field paths and their values; one that is false in Python's sense is not written."""
+
+
+def _virtual_service(value: VirtualService) -> Fields:
+    for number, rule in enumerate(value.spec.http):
+        yield f"spec.http[{number}].delegate", rule.delegate
+    yield "spec.tls", value.spec.tls
+    yield "spec.tcp", value.spec.tcp
+
+
+def _destination_rule(value: dr.DestinationRule) -> Fields:
+    yield "spec.workloadSelector", value.spec.workload_selector
+    policies = [("spec.trafficPolicy", value.spec.traffic_policy)]
+    policies += [(f"spec.subsets[{n}].trafficPolicy", each.traffic_policy) for n, each in enumerate(value.spec.subsets)]
+    for path, policy in policies:
+        if policy is None:
+            continue
+        yield f"{path}.tunnel", policy.tunnel
+        yield f"{path}.proxyProtocol", policy.proxy_protocol
+        yield f"{path}.retryBudget", policy.retry_budget
+        yield (
+            f"{path}.loadBalancer.localityLbSetting",
+            policy.load_balancer and policy.load_balancer.locality_lb_setting,
+        )
+
+
+def _gateway(value: Gateway) -> Fields:
+    for number, server in enumerate(value.spec.servers):
+        protocol = server.port.protocol.upper()
+        yield f"spec.servers[{number}].port.protocol", protocol in ("TCP", "MONGO", "MYSQL", "REDIS")
+        if server.tls:
+            passed_on = server.tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH") and not server.tls.https_redirect
+            yield f"spec.servers[{number}].tls.mode", passed_on and protocol in ("TLS", "HTTPS")
+
+
+def _service_entry(value: ServiceEntry) -> Fields:
+    yield "spec.workloadSelector", value.spec.workload_selector
+    yield "spec.resolution", value.spec.resolution == "DYNAMIC_DNS"
+
+
+_SUBJECTS: dict[str, Callable[..., Fields]] = {
+    "VirtualService": _virtual_service,
+    "DestinationRule": _destination_rule,
+    "Gateway": _gateway,
+    "ServiceEntry": _service_entry,
+}
+
+
+@query
+def unsupported(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
+    """The fields of one object that have no effect yet."""
+    value, fields = objects(db, key), _SUBJECTS.get(key.kind)
+    if value is None or fields is None:
+        return ()
+    return tuple(
+        Problem(
+            "not-acted-on",
+            Level.WARNING,
+            "this is read but not acted on in this version",
+            key,
+            path,
+            hint="the rest of the object takes effect",
+        )
+        for path, written in fields(value)
+        if written
+    )
