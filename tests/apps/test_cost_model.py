@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import pathlib
+from collections.abc import Callable
+
+import pytest
 
 from doubles.crowd import CHANGES, crowd
+from doubles.rebuilding_engine import RebuildingEngine
 from ostria.engine import Engine
+from ostria.envoy.catalogue import fragment, names, scope
+from ostria.envoy.fragments import ResourceType
+from ostria.mesh.traits import ClientTraits
 
 
-async def queries(folder: pathlib.Path, services: int, engine: type[Engine] = Engine) -> dict[str, int]:
+async def queries(folder: pathlib.Path, services: int, engine: Callable[[], Engine] = Engine) -> dict[str, int]:
     """How many queries each kind of change runs, in a mesh of so many services."""
     folder = folder / str(services)
     folder.mkdir()
@@ -28,3 +36,16 @@ def check(found: dict[int, dict[str, int]]) -> None:
 
 async def test_the_number_of_queries_after_a_change_does_not_grow_with_the_mesh(tmp_path: pathlib.Path) -> None:
     check({services: await queries(tmp_path, services) for services in (100, 1_000, 10_000)})
+
+
+def every_endpoint_of_the_mesh(db: Engine) -> None:
+    client = ClientTraits(namespace="ns-0")
+    for name in names(db, ResourceType.CLUSTER, client):
+        fragment(db, ResourceType.ENDPOINTS, name, scope(db, ResourceType.ENDPOINTS, name).project(client))
+
+
+async def test_an_engine_that_rebuilds_everything_would_be_found_out(tmp_path: pathlib.Path) -> None:
+    rebuilding = functools.partial(RebuildingEngine, every_endpoint_of_the_mesh)
+    found = {services: await queries(tmp_path, services, rebuilding) for services in (100, 1_000)}
+    with pytest.raises(AssertionError, match="queries"):
+        check(found)

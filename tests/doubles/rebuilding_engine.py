@@ -6,6 +6,7 @@ here to be caught: a test of the cost of a change that it passes measures nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ostria.engine import Engine, Watch
@@ -14,7 +15,14 @@ from ostria.engine.tables import Query
 
 
 class RebuildingEngine(Engine):
-    """Forgets every derived value before it settles what is watched."""
+    """Forgets every derived value before it settles what is watched.
+
+    `everything` computes what a control plane that builds its whole state on each change would build.
+    """
+
+    def __init__(self, everything: Callable[[Engine], object] = lambda db: None) -> None:
+        super().__init__()
+        self._everything = everything
 
     def flush(self) -> list[Watch[Any]]:
         """As `Engine.flush`, at the price of the whole mesh."""
@@ -26,4 +34,5 @@ class RebuildingEngine(Engine):
         for node in watched:
             if node.state != CLEAN:
                 self._moved[node] = None
+        self._everything(self)
         return super().flush()
