@@ -89,8 +89,7 @@ def _answer(client: socket.socket, message: Message, fds: list[int], ours: list[
             case "namespaces":
                 opened = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("user", "net", "mnt", "pid")]
             case "sockets":
-                sockets = [socket.socket(*arguments) for arguments in message["arguments"]]
-                opened = [made.detach() for made in sockets]
+                opened = _open_sockets(message["arguments"], fds)
             case "pod":
                 linux.fork(lambda: _become_pod(message["folder"], message["settings"], ours))
             case unknown:
@@ -101,6 +100,19 @@ def _answer(client: socket.socket, message: Message, fds: list[int], ours: list[
     finally:
         for fd in (*opened, *fds):
             os.close(fd)
+
+
+def _open_sockets(arguments: list[list[int]], namespace: list[int]) -> list[int]:
+    """Sockets of the node's network namespace, or of the one that has come along (a pod's)."""
+    ours = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC) if namespace else None
+    try:
+        if namespace:
+            linux.setns(namespace[0], linux.CLONE_NEWNET)
+        return [socket.socket(*each).detach() for each in arguments]
+    finally:
+        if ours is not None:
+            linux.setns(ours, linux.CLONE_NEWNET)
+            os.close(ours)
 
 
 def _become_pod(folder: str, settings: Message, ours: list[socket.socket]) -> None:
