@@ -109,10 +109,11 @@ def object_key(path: str) -> ObjectKey:
 
 
 class FakeStore:
-    """The write into it: objects with their last good parts, and what is withdrawn."""
+    """The write into it, and what is withdrawn; with `stands_in` an object's parts before stand in for those."""
 
-    def __init__(self, db: Engine) -> None:
+    def __init__(self, db: Engine, *, stands_in: bool = True) -> None:
         self.db = db
+        self.stands_in = stands_in
         self.epochs: dict[ObjectKey, int] = {}
         self.convicted: dict[ObjectKey, str] = {}
         self.aside: dict[Reference, str] = {}
@@ -126,7 +127,7 @@ class FakeStore:
                 old = self.db.fact(objects, key)
                 if old == parts:
                     continue
-                if key not in self.convicted:
+                if self.stands_in and key not in self.convicted:
                     write.set(stand_ins, key, old)
                 self.convicted.pop(key, None)
                 write.set(withdrawn, key, None)

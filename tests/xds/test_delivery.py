@@ -193,6 +193,27 @@ def test_a_cluster_that_returns_before_its_removal_was_sent_is_just_changed() ->
     """)
 
 
+def test_a_cluster_that_goes_and_comes_before_either_was_sent_is_held_still() -> None:
+    check("""
+        ** Svc/a: cds a 1 | VS/r: rds r a -> cds a
+        ++ alpha
+        >> alpha cds
+        << alpha cds a=1 #1
+        >> alpha cds ack 1
+        >> alpha rds +r
+        << alpha rds r=a #2
+        >> alpha rds ack 2
+        ** Svc/a: gone | VS/r: rds r b
+        << alpha rds r=b #3
+        ** Svc/a: cds a 2
+        << alpha cds a=2 #4
+        ** Svc/a: gone
+        >> alpha cds ack 4
+        >> alpha rds ack 3
+        << alpha cds -a #5
+    """)
+
+
 def test_a_cluster_removed_and_back_is_waited_for_again() -> None:
     check("""
         ** Svc/a: cds a 1

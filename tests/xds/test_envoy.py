@@ -243,32 +243,59 @@ async def test_only_the_cluster_changed_while_away(bench: Bench) -> None:
         assert await bench.get() == (200, "one")
 
 
-async def test_no_request_is_lost_while_the_world_is_replaced(bench: Bench) -> None:
+@contextlib.asynccontextmanager
+async def load(bench: Bench) -> AsyncIterator[dict[tuple[int, str], int]]:
+    """Callers that never pause; how often they got which answer."""
     answers: dict[tuple[int, str], int] = {}
     stop = asyncio.Event()
 
-    async def load() -> None:
+    async def call() -> None:
         while not stop.is_set():
             answer = await bench.get()
             answers[answer] = answers.get(answer, 0) + 1
 
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(call())
+        yield answers
+        stop.set()
+
+
+async def test_no_request_is_lost_while_the_world_is_replaced(bench: Bench) -> None:
     async with bench.serving():
         await bench.envoy.wait_ready()
         await bench.synced()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(load())
+        async with load(bench) as answers:
             name = "a"
             for step in range(40):
                 new = f"c{step}"
-                backend = bench.backends["one" if step % 2 else "two"]
-                # The new service, the route to it and the end of the old one, all in one epoch.
-                await bench.put({f"Svc/{name}": None, "VS/a": (routes(new),), f"Svc/{new}": service(new, backend)})
+                await bench.put(replacement(bench, name, new, step))
                 name = new
-            stop.set()
         assert await bench.clusters() == {name}
     assert {status for status, _ in answers} == {200}
     assert sum(answers.values()) > 100
+
+
+async def test_no_request_is_lost_when_the_world_was_replaced_while_nobody_told(bench: Bench) -> None:
+    async with bench.serving():
+        await bench.envoy.wait_ready()
+        await bench.synced()
+    async with load(bench) as answers:
+        name = "a"
+        for step in range(4):
+            new = f"c{step}"
+            bench.store.put(replacement(bench, name, new, step))
+            name = new
+            async with bench.serving():
+                await bench.synced()
+                assert await bench.clusters() == {name}
+    assert {status for status, _ in answers} == {200}
+
+
+def replacement(bench: Bench, old: str, new: str, step: int) -> dict[str, tuple[Part, ...] | None]:
+    """A new service, the route to it and the end of the old one, all in one epoch."""
+    backend = bench.backends["one" if step % 2 else "two"]
+    return {f"Svc/{old}": None, "VS/a": (routes(new),), f"Svc/{new}": service(new, backend)}
 
 
 @pytest.mark.parametrize("spoil", [refused_when_decoded, refused_when_applied])

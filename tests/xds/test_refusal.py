@@ -113,6 +113,12 @@ def test_one_object_that_spoils_many_resources_is_blamed_once() -> None:
     assert list(verdict.convicted) == [object_key("EF/all")]
 
 
+def test_an_old_object_that_cures_is_blamed_before_a_late_one_that_leaves_nothing() -> None:
+    parts = {"a": {"Svc/a": "ok", "DR/a": "bad"}}
+    verdict, _ = play(["a"], {"a": [keys("Svc/a"), keys("Svc/a", "DR/a")]}, joined(parts), lambda b: "bad" in b)
+    assert list(verdict.convicted) == [object_key("DR/a")]
+
+
 def test_a_resource_for_which_nobody_can_be_blamed_is_set_aside() -> None:
     verdict, _ = play(["a", "b"], {}, lambda name, _: "bad" if name == "a" else "ok", lambda b: b == "bad", "no")
     assert verdict == Verdict({}, {"a": "no"})

@@ -15,15 +15,27 @@ T = TypeVar("T")
 class Debts:
     """What one client is owed of one type.
 
-    `pending`: names to be sent or removed, with the epoch since when. `missing`: names that the client does not hold,
-    with the time since when. `refused`: what it has refused, until that is resolved, with the epoch since when.
+    `pending`: names to be sent or removed, with the epoch since when; `latest`: the last epoch that touched one of
+    them, if that is another. `missing`: names that the client does not hold, with the time since when. `refused`: what
+    it has refused, until that is resolved, with the epoch since when.
     `answer`: the client waits for an answer, if with nothing in it.
     """
 
-    __slots__ = ("answer", "last_accepted", "last_refusal", "last_sent", "missing", "pending", "refused", "tally")
+    __slots__ = (
+        "answer",
+        "last_accepted",
+        "last_refusal",
+        "last_sent",
+        "latest",
+        "missing",
+        "pending",
+        "refused",
+        "tally",
+    )
 
     def __init__(self) -> None:
         self.pending: dict[str, int] = {}
+        self.latest: dict[str, int] = {}
         self.missing: dict[str, float] = {}
         self.refused: dict[str, int] = {}
         self.answer = False

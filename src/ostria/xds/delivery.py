@@ -282,9 +282,12 @@ class Delivery(Generic[T]):
     def _owe(self, client: Client[T], type: ResourceType, name: str, appeared: bool) -> None:  # noqa: FBT001
         debts = client.debts[type]
         epoch = self._db.epoch
+        if name in debts.pending or name in debts.refused:
+            # If it comes back here, its removal was never carried out: the client holds it still, or never did.
+            debts.latest[name] = epoch
+        elif appeared:
+            debts.missing[name] = self._now
         debts.pending.setdefault(name, debts.refused.pop(name, epoch))
-        if appeared:
-            debts.missing.setdefault(name, self._now)
         self._enforcements.concern(epoch, client)
         self._ready[client] = None
 
@@ -332,6 +335,7 @@ class Delivery(Generic[T]):
             self._views.unsubscribe(client, type, name)
         for name in left:
             debts.pending.pop(name, None)
+            debts.latest.pop(name, None)
             debts.refused.pop(name, None)
             debts.missing.pop(name, None)
         if channel.wildcard:
@@ -350,6 +354,8 @@ class Delivery(Generic[T]):
             # What has come back since its removal was sent is missing still.
             if name not in debts.pending:
                 debts.missing.pop(name, None)
+        if not debts.missing:
+            debts.missing = {}
         if self._court.tries(client, response.type):
             self._proceed(self._court.answer(Outcome(accepted=True), response.names))
         self._settle(client)
@@ -434,7 +440,7 @@ class Delivery(Generic[T]):
             for debts in client.debts.values():
                 for name, since in debts.refused.items():
                     debts.pending.setdefault(name, since)
-                debts.refused.clear()
+                debts.refused = {}
                 if debts.pending:
                     self._ready[client] = None
 
@@ -478,17 +484,21 @@ class Delivery(Generic[T]):
         since = self._db.epoch
         size = 0
         listed = self._listed(client, type)
+        asked = client.stream.channels[type].names
+        # Ten thousand names may be due to each of a thousand clients: what is rare is looked for once.
+        inquiring, setting_aside = self._court.judge is not None, bool(self._aside or client.aside)
+        find, traits = self._views.find, client.traits
         for name, epoch in debts.pending.items():
-            if self._court.suspects(type, name):
+            if inquiring and self._court.suspects(type, name):
                 continue
-            variant = self._visible(client, type, name, listed)
+            variant = find(type, name, traits) if name in listed or name in asked else None
             fragment = None if variant is None else variant.fragment
             if variant is None or fragment is None:
                 # Of what the client never had it is told at once; what it has goes last.
-                if name not in debts.missing and not self._is_unused(client, type, epoch):
+                if name not in debts.missing and not self._is_unused(client, type, debts.latest.get(name, epoch)):
                     continue
                 removed.append(name)
-            elif self._is_aside(client, type, fragment):
+            elif setting_aside and self._is_aside(client, type, fragment):
                 aside.append(name)
                 continue
             elif type in _WAITING and self._must_wait(client, fragment):
@@ -514,6 +524,10 @@ class Delivery(Generic[T]):
         names = tuple([variant.topic.name for variant in changed])
         for name in (*names, *removed):
             del debts.pending[name]
+            debts.latest.pop(name, None)
+        if not debts.pending:
+            # A dict that has been large stays large, for every stream.
+            debts.pending = {}
         debts.answer = False
         # What many streams get alike is joined once a round.
         key = (type, *map(id, changed), *removed)
@@ -574,6 +588,9 @@ class Delivery(Generic[T]):
 
     def _is_unused(self, client: Client[T], type: ResourceType, epoch: int) -> bool:
         """Whether all that may use this type, and changed no later than `epoch`, has been accepted."""
+        if self._court.judge is not None:
+            # A change of what uses it may be put off by the inquiry, and would not be seen here.
+            return False
         if _USERS[type] and client.returned is not None:
             # It has not said yet what else it brings, which may use what is gone and be about to change.
             until = client.returned + RETURN_BOUND

@@ -44,7 +44,10 @@ class Verdicts(Protocol):
         ...
 
     def set_aside(self, type: ResourceType, name: str, message: str) -> None:
-        """No object could be blamed for this resource; it is not sent again until it is another."""
+        """No object is to blame for this resource, or only this one client refuses what others have accepted.
+
+        It is not sent again (to that client) until it is another.
+        """
         ...
 
 
@@ -91,8 +94,10 @@ def inquire(names: Sequence[str], message: str, suspects: Suspects) -> Dialogue:
     for name, words in refused.items():
         guilty: frozenset[ObjectKey] | None = None
         for keys in suspects(name):
-            guilty = yield from _blame(name, words, tuple(keys), frozenset(convicted))
-            if guilty is not None:
+            found = yield from _blame(name, words, tuple(keys), frozenset(convicted))
+            if found is not None and (guilty is None or found.cured):
+                guilty = found.keys
+            if found is not None and found.cured:
                 break
         if guilty is None:
             aside[name] = words
@@ -134,6 +139,13 @@ class _Trial(enum.Enum):
     VANISHED = enum.auto()
 
 
+class _Blame(NamedTuple):
+    """The objects to withhold; `cured` if something acceptable is left of the fragment then."""
+
+    keys: frozenset[ObjectKey]
+    cured: bool
+
+
 class _Bench:
     """Trials for one fragment; what was judged once (by its version) is not offered again."""
 
@@ -172,22 +184,22 @@ class _Bench:
 
 def _blame(
     name: str, message: str, keys: tuple[ObjectKey, ...], base: frozenset[ObjectKey]
-) -> Generator[Offer | Withhold, Any, frozenset[ObjectKey] | None]:
-    """The objects to withhold so that the fragment is acceptable; None if no choice of them makes it so."""
+) -> Generator[Offer | Withhold, Any, _Blame | None]:
+    """The objects to withhold so that the fragment is acceptable or gone; None if no choice of them makes it so."""
     bench = _Bench(name, message, base)
     if (yield from bench.trial(())) is not _Trial.REFUSED:
         # What was withheld for an earlier fragment has cured this one too.
-        return frozenset()
+        return _Blame(frozenset(), cured=True)
     vanished: list[ObjectKey] | None = None
     for choice in _choices(keys):
         result = yield from bench.trial(choice)
         if result is _Trial.ACCEPTED:
-            return (yield from bench.shrink(choice, _Trial.ACCEPTED))
+            return _Blame((yield from bench.shrink(choice, _Trial.ACCEPTED)), cured=True)
         if result is _Trial.VANISHED and (vanished is None or len(choice) < len(vanished)):
             vanished = choice
     if vanished is None:
         return None
-    return (yield from bench.shrink(vanished, _Trial.VANISHED))
+    return _Blame((yield from bench.shrink(vanished, _Trial.VANISHED)), cured=False)
 
 
 def _choices(keys: Sequence[ObjectKey]) -> Iterator[list[ObjectKey]]:

@@ -94,7 +94,7 @@ class Variant(Generic[T]):
 class Topic(Generic[T]):
     """One resource that somebody wants, by name (`parties`) or within groups."""
 
-    __slots__ = ("groups", "name", "parties", "scope", "type", "variants", "watch")
+    __slots__ = ("groups", "name", "parties", "scope", "sole", "type", "variants", "watch")
 
     def __init__(self, type: ResourceType, name: str, watch: Watch[Scope[T]]) -> None:
         self.type = type
@@ -102,6 +102,7 @@ class Topic(Generic[T]):
         self.watch = watch
         self.scope = watch.value
         self.variants: dict[Any, Variant[T]] = {}
+        self.sole: Variant[T] | None = None
         self.groups: dict[Group[T], None] = {}
         self.parties: Parties[T] = {}
 
@@ -113,10 +114,8 @@ class Topic(Generic[T]):
 
     def variant(self, traits: T) -> Variant[T] | None:
         """What a party that holds this topic sees of it."""
-        if len(self.variants) == 1:
-            # The party's own variant is among them, so this is it.
-            return next(iter(self.variants.values()))
-        return self.variants.get(self.scope.project(traits))
+        # Where there is but one, the party's own variant is among them, so this is it.
+        return self.sole or self.variants.get(self.scope.project(traits))
 
 
 class Group(Generic[T]):
@@ -429,6 +428,7 @@ class Views(Generic[T]):
             watch = self._db.watch(self._catalogue.fragment, topic.type, topic.name, projected)
             variant = topic.variants[projected] = Variant(topic, projected, watch)
             self._roles[watch] = variant
+            topic.sole = variant if len(topic.variants) == 1 else None
         variant.holders += 1
         return variant
 
@@ -439,6 +439,7 @@ class Views(Generic[T]):
         variant.holders -= 1
         if variant.holders == 0:
             del topic.variants[variant.traits], self._roles[variant.watch]
+            topic.sole = next(iter(topic.variants.values())) if len(topic.variants) == 1 else None
             self._db.unwatch(variant.watch)
         if not topic.variants:
             del self._topics[topic.type][topic.name], self._roles[topic.watch]
