@@ -18,8 +18,8 @@ LONG = {
     "src/ostria/xds/delivery.py": "who is owed what, in which order: one state",
 }
 
-# Rooms that have no test yet.
-UNTESTED = {"node"}
+# Rooms in the making that have no test of their own yet.
+UNTESTED = {"capture", "injection", "node"}
 
 BANNED_NAMES = re.compile(r"(^|_)(utils?|helpers?|commons?|managers?|misc|stuff)(_|$)")
 
