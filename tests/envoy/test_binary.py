@@ -32,7 +32,7 @@ def test_a_named_one_that_cannot_run_is_an_error(tmp_path: pathlib.Path, mode: i
     if mode is not None:
         binary.write_text("")
         binary.chmod(mode)
-    with pytest.raises(EnvoyNotFoundError, match="OSTRIA_ENVOY names .*my-envoy"):
+    with pytest.raises(EnvoyNotFoundError, match=r"OSTRIA_ENVOY names .*my-envoy"):
         envoy_path({"OSTRIA_ENVOY": str(binary)})
 
 
