@@ -23,6 +23,7 @@ SHELL_ROOMS = {"sources", "agent", "node", "samples", "apps", "cli", "testing"}
 # Single modules of the other rooms, with the reason. A line here is a decision: what can be computed from values
 # (and from `now`, passed in) belongs in a module that is not here. A line whose reason is gone must go too.
 SHELL = {
+    "admission.server": "the webhook server",
     "base.clock": "the clock itself",
     "base.logs": "writes the log, and stamps its lines",
     "capture.apply": "puts a plan into force, or takes it out",
