@@ -89,7 +89,7 @@ async def running_envoy(
         stdout=asyncio.subprocess.DEVNULL,
         stderr=(folder / "envoy.err").open("wb"),
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     )
     try:
         yield EnvoyProcess(folder, process)
@@ -155,7 +155,7 @@ def ads_bootstrap(address: str, node: str, token: str, **more: Any) -> dict[str,
     }
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -8,7 +8,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostria.identity.rotation import FIRST_RETRY, LAST_RETRY, renewal, retry
+from ostria.identity.rotation import FIRST_RETRY, LAST_RETRY, URGENT_RETRY, renewal, retry
 
 JITTER = st.floats(0, 1, exclude_max=True)
 DAY = 86_400.0
@@ -30,6 +30,11 @@ def test_attempts_come_less_and_less_often_while_there_is_time():
 
 def test_attempts_come_more_and_more_often_as_the_end_nears():
     assert [retry(12, DAY - left, DAY, 0.0) - (DAY - left) for left in (3600, 600, 60, 5)] == [300, 60, 6, FIRST_RETRY]
+
+
+def test_without_a_good_certificate_attempts_never_become_rare():
+    assert [retry(failures, 0.0, 0.0, 0.0) for failures in range(1, 6)] == [1, 2, 4, URGENT_RETRY, URGENT_RETRY]
+    assert retry(9, DAY + 1, DAY, 0.0) - (DAY + 1) == URGENT_RETRY
 
 
 @given(st.integers(1, 10_000), st.floats(0, 2 * DAY), st.sampled_from([0.0, DAY]), JITTER)

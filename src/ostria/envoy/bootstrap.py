@@ -100,6 +100,7 @@ def bootstrap(
     kept_stats: Sequence[str] = (),
     max_connections: int = 0x7FFFFFFF,
     ipv6: bool = True,
+    agent_port: int = AGENT_PORT,
 ) -> dict[str, Untyped]:
     """A bootstrap as JSON-able values.
 
@@ -132,7 +133,7 @@ def bootstrap(
             ],
             "clusters": [
                 _static_cluster("prometheus_stats", "127.0.0.1", ADMIN_PORT),
-                _static_cluster("agent", "127.0.0.1", AGENT_PORT),
+                _static_cluster("agent", "127.0.0.1", agent_port),
             ],
         },
         "cluster_manager": manager,

@@ -10,8 +10,9 @@ HALF = 0.5
 JITTER = 0.1
 """The renewal of certificates that were made together is spread over this share of their life."""
 
-FIRST_RETRY, LAST_RETRY = 1.0, 300.0
-"""Seconds between attempts: the first pause, doubled after each failure up to the last."""
+FIRST_RETRY, URGENT_RETRY, LAST_RETRY = 1.0, 5.0, 300.0
+"""Seconds between attempts: the first pause, doubled after each failure up to the last; without a certificate that is
+still good, up to the urgent one."""
 
 
 def renewal(not_before: float, not_after: float, jitter: float) -> float:
@@ -27,10 +28,6 @@ def retry(failures: int, now: float, not_after: float, jitter: float) -> float:
 
     The nearer the end, the shorter the pause: a tenth of what is left, but not below the first pause.
     """
-    pause = min(FIRST_RETRY * 2.0 ** min(failures - 1, 16), LAST_RETRY)
     left = not_after - now
-    if left > 0:
-        pause = min(pause, left / 10)
-    elif not_after:
-        pause = FIRST_RETRY
-    return now + max(pause, FIRST_RETRY) * (1 - jitter / 2)
+    longest = min(LAST_RETRY, max(left / 10, FIRST_RETRY)) if left > 0 else URGENT_RETRY
+    return now + min(FIRST_RETRY * 2.0 ** min(failures - 1, 16), longest) * (1 - jitter / 2)

@@ -1,0 +1,175 @@
+"""What the agent has done by a process that ends: `python -m ostria.agent.child WHAT …`, with the agent's environment.
+
+    start ARGUMENTS    write Envoy's bootstrap and the descriptions of its secrets, then as renew if it is needed
+    renew ARGUMENTS    get a new certificate and put it in the old one's place
+    probe PATH ARGUMENTS    ask the application over TLS, in the kubelet's place
+
+It says on standard output what the agent has to know, a word and its values a line. Here may be loaded what must not
+stay resident: protobuf, cryptography, TLS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from ostria.agent.lines import log
+from ostria.agent.settings import Prober, Settings, SettingsError, read
+
+FAILED = 75
+"""The exit code for "not this time" (sysexits.h, EX_TEMPFAIL)."""
+
+ENVOY, CERTIFICATE, STATUS = "envoy", "certificate", "status"
+"""What may be said: the path of Envoy's binary; a certificate's life in seconds since 1970; a probe's status."""
+
+
+def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Do one thing and end."""
+    what, *rest = argv
+    path = rest.pop(0) if what == "probe" else ""
+    try:
+        settings = read(rest, env)
+    except SettingsError as error:
+        log("error", str(error))
+        return 65
+    if what == "probe":
+        return _probe(dict(settings.probers)[path], settings)
+    if what == "start":
+        code = _prepare(settings, env)
+        if code or _still_good(settings):
+            return code
+    return _renew(settings)
+
+
+def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
+    from ostria.envoy.binary import EnvoyNotFoundError, envoy_path
+    from ostria.envoy.bootstrap import ControlPlane, Proxy, bootstrap
+    from ostria.envoy.secrets import identity_secrets
+    from ostria.mesh.traits import ProxyType
+
+    try:
+        envoy = envoy_path(env)
+    except EnvoyNotFoundError as error:
+        log("error", str(error))
+        return 69
+    proxy = Proxy(
+        ProxyType(settings.role),
+        settings.addresses,
+        settings.pod,
+        settings.namespace,
+        settings.service_account,
+        _labels(pathlib.Path(settings.labels_file)),
+        settings.workload,
+        settings.cluster,
+        settings.mesh,
+        settings.domain_suffix,
+        node_name=settings.node_name,
+        metadata=settings.metadata,
+    )
+    plane = ControlPlane(settings.discovery_address, settings.discovery_name, settings.token_file, settings.root_file)
+    content = bootstrap(
+        proxy,
+        plane,
+        mark=settings.mark,
+        concurrency=settings.concurrency,
+        # Whether connections are left is known only by the listeners' own statistics.
+        kept_stats=("listener.",) if settings.drain.until_idle else (),
+        ipv6=_has_ipv6(),
+        agent_port=settings.agent_port,
+    )
+    secrets = identity_secrets(credentials=settings.credentials, secret_files=settings.secret_files)
+    for name, text in {settings.bootstrap_file: json.dumps(content), **secrets}.items():
+        file = pathlib.Path(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staged = file.with_name(f"{file.name}.new")
+        staged.write_text(text)
+        staged.rename(file)
+    print(ENVOY, envoy, flush=True)
+    return 0
+
+
+def _still_good(settings: Settings) -> bool:
+    """Whether a start before this one has left a certificate whose renewal is not due; it is told of then."""
+    from cryptography import x509
+
+    from ostria.agent.enrolment import life
+    from ostria.agent.identity_files import content
+    from ostria.envoy.secrets import CERTIFICATE_CHAIN
+    from ostria.identity.rotation import renewal
+
+    chain = content(pathlib.Path(settings.credentials), CERTIFICATE_CHAIN)
+    try:
+        begin, end = life(x509.load_pem_x509_certificate(chain or b""))
+    except ValueError:
+        return False
+    if time.time() >= end:
+        return False
+    # The last good one is told of even where a newer one is asked for: Envoy can start with it.
+    print(CERTIFICATE, begin, end, flush=True)
+    return time.time() < renewal(begin, end, 1.0)
+
+
+def _renew(settings: Settings) -> int:
+    from ostria.agent.enrolment import EnrolmentError, enrol
+    from ostria.agent.identity_files import publish
+    from ostria.envoy.secrets import CERTIFICATE_CHAIN, PRIVATE_KEY, ROOTS
+
+    try:
+        made = enrol(settings)
+        publish(
+            pathlib.Path(settings.credentials),
+            {CERTIFICATE_CHAIN: made.chain, PRIVATE_KEY: made.key, ROOTS: made.roots},
+        )
+    except (EnrolmentError, OSError) as error:
+        log("warn", "no certificate this time", error=error)
+        return FAILED
+    print(CERTIFICATE, made.not_before, made.not_after, flush=True)
+    return 0
+
+
+def _probe(prober: Prober, settings: Settings) -> int:
+    import http.client
+    import ssl
+
+    # Kubernetes does not check certificates of probes either (kubernetes.io: configure probes).
+    context = ssl._create_unverified_context()  # noqa: S323
+    connection = http.client.HTTPSConnection(
+        prober.host or settings.probed, prober.port, timeout=prober.timeout, context=context
+    )
+    try:
+        connection.request("GET", prober.path, headers=dict(prober.headers))
+        print(STATUS, connection.getresponse().status, flush=True)
+    except (OSError, http.client.HTTPException) as error:
+        log("debug", "a probe failed", path=prober.path, error=error)
+        return FAILED
+    finally:
+        connection.close()
+    return 0
+
+
+def _labels(file: pathlib.Path) -> tuple[tuple[str, str], ...]:
+    """The pod's labels as the downward API writes them, key="value" a line."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return ()
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return tuple(sorted((key, json.loads(value)) for key, _, value in pairs))
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,90 @@
+"""`proxy sidecar|router`: everything that an agent does beside its Envoy, put together on one loop.
+
+identity ready --> Envoy runs --> (SIGTERM, /quitquitquit) --> drain --> Envoy ends --> the agent ends
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+from ostria.agent.identity import IdentityKeeper
+from ostria.agent.lines import log
+from ostria.agent.loop import Flag, Loop, readable, wait
+from ostria.agent.probes import Probes
+from ostria.agent.settings import SettingsError, read
+from ostria.agent.status import StatusServer
+from ostria.agent.supervision import Envoy
+
+
+def run(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Be the agent until it is told to end; returns its exit code."""
+    try:
+        settings = read(argv, env)
+    except SettingsError as error:
+        log("error", str(error))
+        return 65
+    agent = _Agent(Envoy(settings, env), IdentityKeeper(argv, env, settings.root_file))
+    status = StatusServer(settings, agent.envoy, agent.identity, Probes(settings, argv, env), agent)
+    loop = Loop()
+    try:
+        listening = status.listen()
+    except OSError as error:
+        log("error", "the agent's port cannot be had", port=settings.agent_port, error=error)
+        return 69
+    try:
+        loop.start(status.serve(loop, listening))
+        loop.start(agent.identity.keep())
+        loop.start(agent.heed(_signals()))
+        loop.start(agent.end_when_told())
+        return loop.run(agent.envoy_life())
+    finally:
+        agent.envoy.close()
+        agent.identity.close()
+
+
+class _Agent:
+    def __init__(self, envoy: Envoy, identity: IdentityKeeper) -> None:
+        self.envoy = envoy
+        self.identity = identity
+        self._told = Flag()
+
+    def stop(self) -> None:
+        """Drain and end."""
+        self._told.set()
+
+    async def heed(self, signals: int) -> None:
+        """End when asked; whoever asks twice does not want to wait."""
+        while True:
+            await readable(signals)
+            os.read(signals, 64)
+            if self._told.is_set:
+                self.envoy.kill()
+            self.stop()
+
+    async def end_when_told(self) -> None:
+        """The drain, once it is time."""
+        await wait(self._told)
+        log("info", "the proxy drains and ends")
+        await self.envoy.end()
+        # Where no Envoy has been started there is none that would end.
+        self.identity.ready.set()
+
+    async def envoy_life(self) -> int:
+        """Envoy's whole life; it begins once there is an identity to show."""
+        await wait(self.identity.ready)
+        code = 0 if self._told.is_set else await self.envoy.run(self.identity.envoy)
+        log("info", "the agent ends", code=code)
+        return code
+
+
+def _signals() -> int:
+    """A descriptor that can be read once somebody wants the agent to end."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    return reading

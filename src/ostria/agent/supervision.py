@@ -1,0 +1,160 @@
+"""Envoy's life: started, started again when it dies, drained and ended when the pod ends.
+
+starting --> running --(dies)--> a pause --> running ...      too often in a row: its exit code is the agent's
+                |
+                +--(stop)--> draining --> ended
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+from ostria.agent.children import Child, spawn
+from ostria.agent.lines import log
+from ostria.agent.loop import Flag, now, passes
+from ostria.agent.readiness import PATH, missing, numbers
+from ostria.agent.restarts import deaths_after, delay
+from ostria.agent.settings import ROUTER, Settings
+from ostria.agent.streams import HttpError, Place, fetch
+
+ADMIN_BOUND = 1.0
+"""How long (seconds) Envoy's admin interface may take to answer."""
+
+KILL_AFTER = 2.0
+"""How long (seconds) Envoy has to end after it was told to."""
+
+_LOOK = 0.2
+# Not the connections of probes and scrapes, which never end.
+_CONNECTIONS = "/stats?filter=^listener\\..*\\.downstream_cx_active$"
+_OWN = ("_15021.", "_15090.", "admin")
+
+
+class Envoy:
+    """One Envoy at a time."""
+
+    def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._env = env
+        self._admin: Place = ("127.0.0.1", settings.admin_port)
+        self._child: Child | None = None
+        self._stop = Flag()
+        self._gone = Flag()
+        self._gone.set()
+        self.draining = False
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int:
+        """Envoy's process, 0 while none runs."""
+        return self._child.pid if self._child else 0
+
+    async def run(self, binary: str) -> int:
+        """Keep it running; returns the code that the agent is to end with."""
+        deaths = 0
+        while True:
+            started = now()
+            self._child = spawn(command(binary, self._settings), self._env)
+            self._gone.clear()
+            code = await self._child.exit_code()
+            self._child = None
+            self._gone.set()
+            # Envoy ends with 0 only when it is asked to, by a signal or by its admin interface.
+            if self._stop.is_set or code == 0:
+                return 0
+            deaths = deaths_after(deaths, now() - started)
+            pause = delay(deaths)
+            if pause is None:
+                log("error", "Envoy dies again and again", code=code)
+                return code
+            log("warn", "Envoy died and is started again", code=code, seconds=pause)
+            self.restarts += 1
+            if not await passes(self._stop, now() + pause):
+                return 0
+
+    async def end(self) -> None:
+        """Drain, then end Envoy; `run` returns."""
+        await self.drain()
+        await self._last_requests()
+        self.stop()
+        if self._child is not None:
+            self._child.send(signal.SIGTERM)
+            if await passes(self._gone, now() + KILL_AFTER):
+                self.kill()
+
+    async def drain(self) -> None:
+        """Send clients away, but serve who comes; a sidecar's application may still call others."""
+        if self.draining or self._child is None:
+            return
+        self.draining = True
+        direction = "" if self._settings.role == ROUTER else "inboundonly&"
+        try:
+            await fetch(self._admin, "POST", f"/drain_listeners?{direction}graceful&skip_exit", now() + ADMIN_BOUND)
+        except (OSError, HttpError) as error:
+            log("warn", "Envoy cannot be told to drain", error=error)
+
+    def stop(self) -> None:
+        """Start it no more."""
+        self._stop.set()
+
+    def kill(self) -> None:
+        """End it now; `run` returns."""
+        self.stop()
+        if self._child is not None:
+            self._child.send(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Leave no process behind, once nothing runs on the loop any more."""
+        if self._child is not None:
+            self._child.kill()
+
+    async def missing(self) -> str:
+        """What is missing until it can take traffic, "" if nothing is."""
+        if self._child is None:
+            return "Envoy does not run"
+        if self.draining:
+            return "Envoy is draining"
+        try:
+            _, text = await fetch(self._admin, "GET", PATH, now() + ADMIN_BOUND)
+        except (OSError, HttpError):
+            return "Envoy does not answer"
+        return missing(text)
+
+    async def _last_requests(self) -> None:
+        drain = self._settings.drain
+        begin = now()
+        if not drain.until_idle:
+            await passes(self._gone, begin + drain.lasts)
+        elif await passes(self._gone, begin + drain.at_least):
+            while await self._connections():
+                await passes(self._gone, now() + _LOOK)
+
+    async def _connections(self) -> int:
+        try:
+            _, text = await fetch(self._admin, "GET", _CONNECTIONS, now() + ADMIN_BOUND)
+        except (OSError, HttpError):
+            return 0
+        found = numbers(text).items()
+        return sum(count for name, count in found if not any(own in name for own in _OWN))
+
+
+def command(binary: str, settings: Settings) -> list[str]:
+    """Envoy's command line, as Istio's agent has it."""
+    family = "v6" if ":" in settings.addresses[0] else "v4"
+    threads = [] if settings.concurrency == 0 else ["--concurrency", str(settings.concurrency)]
+    return [
+        binary,
+        *("--config-path", settings.bootstrap_file),
+        *("--drain-time-s", str(max(1, round(settings.drain.discourages)))),
+        # Every response from now on ends its connection; the other strategy does so only sometimes.
+        *("--drain-strategy", "immediate"),
+        *("--local-address-ip-version", family),
+        *("--file-flush-interval-msec", "1000"),
+        # One agent, one Envoy: without it no shared memory is needed, and several agents fit on one machine.
+        "--disable-hot-restart",
+        "--allow-unknown-static-fields",
+        *("--log-level", settings.log_level),
+        *("--component-log-level", settings.component_log_level),
+        *("--log-format", "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v\tthread=%t"),
+        *threads,
+    ]
