@@ -44,6 +44,7 @@ class KubeApi:
         """Kinds that may not be read."""
         self.versions: dict[str, list[str]] = {}
         """Versions served of a group, where they are not those of the table."""
+        self.tokens: dict[str, tuple[str, str, str]] = {}
         self.token = ""
         self.failures: list[int] = []
         """Statuses that the next requests are answered with."""
@@ -151,6 +152,8 @@ class KubeApi:
         for text in list(self.failures_at):
             if text in request.path_qs:
                 return status(self.failures_at.pop(text), "Failure")
+        if request.path == "/apis/authentication.k8s.io/v1/tokenreviews":
+            return self._review(await request.json())
         parts = request.path.strip("/").split("/")
         if len(parts) == 2 and parts[0] == "apis":
             return self._group(parts[1])
@@ -227,6 +230,17 @@ class KubeApi:
         finally:
             del self.watchers[me]
         return response
+
+    def _review(self, review: Mapping[str, Any]) -> web.Response:
+        """Whose a token is, by `tokens`: token -> (namespace, service account, pod)."""
+        found = self.tokens.get(review["spec"]["token"])
+        if found is None:
+            return web.json_response({**review, "status": {"authenticated": False}}, status=201)
+        namespace, account, pod = found
+        extra = {"authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": ["uid"]}
+        user = {"username": f"system:serviceaccount:{namespace}:{account}", "extra": extra}
+        result = {"authenticated": True, "user": user, "audiences": review["spec"]["audiences"]}
+        return web.json_response({**review, "status": result}, status=201)
 
     async def _write(self, request: web.Request, kind: Kind, key: ObjectKey) -> web.Response:
         if request.method == "POST":

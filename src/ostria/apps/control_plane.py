@@ -15,13 +15,17 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import grpc
+
 from ostria.analysis import findings
 from ostria.base import ObjectKey, Problem
 from ostria.controllers.refusals import PACE, verdict_writes
+from ostria.controllers.trust_bundles import trust_bundle_writes
 from ostria.controllers.writer import Desk, Writer
 from ostria.engine import Engine, Epoch, query
 from ostria.envoy import catalogue
 from ostria.envoy.fragments import ResourceType
+from ostria.identity.trust_bundle import trust_bundle_input
 from ostria.mesh.clients import traits_of
 from ostria.mesh.settings import Settings, settings, settings_input
 from ostria.mesh.traits import ClientTraits
@@ -58,7 +62,10 @@ class Enforced(NamedTuple):
 
 
 class ControlPlane:
-    """One mesh: `run` it in a task; `serving` is set once proxies are answered, at `server.ports`."""
+    """One mesh: `run` it in a task; `serving` is set once proxies are answered, at `server.ports`.
+
+    Without a writer nothing is written back. `services` are other gRPC services of the same ports.
+    """
 
     def __init__(
         self,
@@ -70,6 +77,7 @@ class ControlPlane:
         envoy_version: str = "",
         writer: Writer | None = None,
         engine: Engine | None = None,
+        services: Sequence[grpc.GenericRpcHandler] = (),
     ) -> None:
         self.db = engine or Engine()
         self.store = Store(self.db, envoy_version=envoy_version)
@@ -86,8 +94,10 @@ class ControlPlane:
             changed=lambda key: self._changed.get(key, 0),
         )
         self.delivery = delivery
-        self.server = Server(delivery, verify, addresses)
-        self._desk = Desk(self.db, verdict_writes, writer, pace=PACE) if writer else None
+        self.server = Server(delivery, verify, addresses, handlers=services)
+        self._desks: list[Desk] = []
+        if writer:
+            self._desks = [Desk(self.db, verdict_writes, writer, pace=PACE), Desk(self.db, trust_bundle_writes, writer)]
         self.serving = asyncio.Event()
 
     async def run(self) -> None:
@@ -96,8 +106,8 @@ class ControlPlane:
             group.create_task(self._source.run(self.apply))
             await self._source.synced.wait()
             spare_the_collector()
-            if self._desk:
-                group.create_task(self._desk.run())
+            for desk in self._desks:
+                group.create_task(desk.run())
             async with self.server:
                 self.serving.set()
                 log.info("serving proxies", extra={"ports": self.server.ports})
@@ -110,9 +120,18 @@ class ControlPlane:
             self._changed |= {change.key: epoch.number for change in batch}
         if self.serving.is_set():
             self.server.push()
-        if self._desk:
-            self._desk.wake()
+        self._wake()
         return epoch
+
+    def trust(self, roots: str) -> None:
+        """State the mesh's roots (PEM), which every namespace is given and every proxy checks its peers against."""
+        with self.db.write() as write:
+            write.set(trust_bundle_input, "", roots)
+        self._wake()
+
+    def _wake(self) -> None:
+        for desk in self._desks:
+            desk.wake()
 
     async def wait_enforced(self, epoch: int) -> Enforced:
         """Wait until every proxy that an epoch concerns has accepted what follows from it."""
@@ -128,8 +147,7 @@ class ControlPlane:
     def convict(self, key: ObjectKey, message: str) -> None:
         """Envoy has refused what an object leads to; the Store holds it back and the desk writes it down."""
         log.warning("set aside: Envoy refuses what it leads to", extra={"object": str(key), "reason": message})
-        if self._desk:
-            self._desk.wake()
+        self._wake()
 
     def set_aside(self, type: ResourceType, name: str, message: str) -> None:
         """Envoy has refused a resource for which no object can be blamed: a defect of ours."""

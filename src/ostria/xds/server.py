@@ -124,7 +124,8 @@ class _Line:
 class Server(Generic[T]):
     """Use as `async with Server(...) as server:`; leaving the block ends all streams and the server.
 
-    `clock` is the wall clock that tokens expire by, `jitter` draws from [0, 1).
+    `clock` is the wall clock that tokens expire by, `jitter` draws from [0, 1). `handlers` are other services of the
+    same ports; they authenticate for themselves.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Server(Generic[T]):
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
         grace: float = 1.0,
+        handlers: Sequence[grpc.GenericRpcHandler] = (),
     ) -> None:
         self._delivery = delivery
         self._verify = verify
@@ -145,6 +147,7 @@ class Server(Generic[T]):
         self._clock = clock
         self._jitter = jitter
         self._grace = grace
+        self._handlers = handlers
         self._lines: dict[Client[Any], _Line] = {}
         self._waiting: list[tuple[int, asyncio.Future[Enforcement]]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -156,7 +159,7 @@ class Server(Generic[T]):
     async def __aenter__(self) -> Server[T]:
         self._loop = asyncio.get_running_loop()
         options = [*_OPTIONS, ("grpc.max_receive_message_length", self._limits.request_bytes)]
-        self._server = grpc.aio.server(handlers=[_Handlers(self._stream)], options=options)
+        self._server = grpc.aio.server(handlers=[_Handlers(self._stream), *self._handlers], options=options)
         self.ports = tuple([self._bind(self._server, address) for address in self._addresses])
         await self._server.start()
         return self

@@ -1,0 +1,171 @@
+"""The process `istiod`: the control plane on a Kubernetes API, with its authority, its webhook and its own certificate.
+
+    Kubernetes API <- source, token reviews, writer      15012 (TLS): proxies' streams, certificate requests
+                                                         15017 (TLS): the API server's webhook calls
+
+Everything is read from the API at the start; nothing is kept on disk. The keys that sign live in a Secret of the root
+namespace and in this process, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ostria.admission.server import Address as WebhookAddress
+from ostria.admission.server import Certificate as WebhookCertificate
+from ostria.admission.server import Server as WebhookServer
+from ostria.apps.control_plane import ControlPlane
+from ostria.controllers.writer import KubernetesWriter
+from ostria.identity.authority import Authority
+from ostria.identity.keeping import Answer, SecretKeeper, establish
+from ostria.identity.server import CertificateService
+from ostria.identity.serving import keep_serving, make, serving_names
+from ostria.identity.tokens import TokenReviewer
+from ostria.injection import Settings as InjectionSettings
+from ostria.injection import with_mesh_config
+from ostria.mesh.settings import Settings as MeshSettings
+from ostria.mesh.settings import mesh_config, trust_domain
+from ostria.sources.access import Access, AccessError, from_kubeconfig, in_cluster, kubeconfig_paths
+from ostria.sources.api import Api, ApiError
+from ostria.sources.kubernetes import KubernetesSource
+from ostria.xds import Identity, Verified
+from ostria.xds.server import Address, Certificate
+
+log = logging.getLogger("ostria.istiod")
+
+
+class Settings(NamedTuple):
+    """All that a person or a manifest decides about this process.
+
+    `plugged_in` is the folder of a Secret `cacerts` (root-cert.pem, ca-cert.pem, ca-key.pem, cert-chain.pem), mounted
+    where somebody brings the mesh's authority along.
+    """
+
+    mesh: MeshSettings = MeshSettings()
+    injection: InjectionSettings = InjectionSettings()
+    envoy_version: str = ""
+    xds: tuple[str, ...] = ("[::]:15012",)
+    webhook: tuple[str, int] = ("::", 15017)
+    plugged_in: str = "/etc/cacerts"
+    names: tuple[str, ...] = ()
+
+
+def settings_from(environ: Mapping[str, str]) -> Settings:
+    """The settings that the environment spells, under the names that istiod has (istio.io: pilot-discovery).
+
+    Raises ValueError, with a message for people.
+    """
+    mark = environ.get("OSTRIA_SOCKET_MARK", "")
+    if mark and not mark.isdigit():
+        raise ValueError(f'OSTRIA_SOCKET_MARK is a number, not "{mark}"')
+    mesh = MeshSettings(
+        root_namespace=environ.get("POD_NAMESPACE", "istio-system"),
+        domain_suffix=environ.get("DOMAIN_SUFFIX", "cluster.local"),
+        revision=environ.get("REVISION", ""),
+        socket_mark=int(mark) if mark else None,
+        ipv6=environ.get("OSTRIA_IPV6", "true") == "true",
+    )
+    defaults = InjectionSettings()
+    injection = InjectionSettings(
+        revision=mesh.revision,
+        domain_suffix=mesh.domain_suffix,
+        image=environ.get("OSTRIA_PROXY_IMAGE", defaults.image),
+        native_sidecars=environ.get("ENABLE_NATIVE_SIDECARS", "true") == "true",
+        cluster=environ.get("CLUSTER_ID", defaults.cluster),
+        discovery_address=f"istiod{f'-{mesh.revision}' if mesh.revision else ''}.{mesh.root_namespace}.svc:15012",
+        capture=msgspec.structs.replace(defaults.capture, mark=mesh.socket_mark),
+    )
+    return Settings(
+        mesh=mesh,
+        injection=injection,
+        envoy_version=environ.get("OSTRIA_ENVOY_VERSION", ""),
+        plugged_in=environ.get("ROOT_CA_DIR", "/etc/cacerts"),
+        names=tuple(name for name in environ.get("ISTIOD_CUSTOM_HOST", "").split(",") if name),
+    )
+
+
+def access_from(environ: Mapping[str, str]) -> Access:
+    """The API that this process is to use: the cluster's that it runs in, else the kubeconfig's. Raises AccessError."""
+    try:
+        return in_cluster(environ)
+    except AccessError:
+        return from_kubeconfig(kubeconfig_paths(environ), environ)
+
+
+class Istiod:
+    """The process's parts; `run` until cancelled. `plane.serving` is set once proxies are answered."""
+
+    def __init__(self, api: Api, access: Access, settings: Settings, authority: Authority) -> None:
+        self._settings = settings
+        self._authority = authority
+        self._reviewer = TokenReviewer(lambda path, body: api.send("POST", path, body))
+        self._names = serving_names(settings.mesh.root_namespace, settings.mesh.revision, *settings.names)
+        self._first = make(authority, self._names, time.time())
+        self._xds_certificate = Certificate(self._first.key, self._first.chain)
+        self._webhook_certificate = WebhookCertificate(self._first.key, self._first.chain)
+        signing = CertificateService(
+            lambda: self._authority, self._reviewer.identify, lambda: trust_domain(self.plane.db)
+        )
+        credentials = self._xds_certificate.credentials()
+        self.plane = ControlPlane(
+            KubernetesSource(access, cluster=settings.mesh.cluster),
+            self._verify,
+            [Address(text, credentials) for text in settings.xds],
+            settings=settings.mesh,
+            envoy_version=settings.envoy_version,
+            writer=KubernetesWriter(api),
+            services=[signing],
+        )
+        host, port = settings.webhook
+        self.webhook = WebhookServer(self._injection, self._webhook_certificate, [WebhookAddress(host, port)])
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self.plane.trust(self._authority.roots.decode())
+        async with asyncio.TaskGroup() as group, self.webhook:
+            group.create_task(
+                keep_serving(self._first, lambda: self._authority, self._names, self._replace), name="certificate"
+            )
+            group.create_task(self.plane.run(), name="control plane")
+            await asyncio.get_running_loop().create_future()
+
+    def _replace(self, key: bytes, chain: bytes) -> None:
+        self._xds_certificate.replace(key, chain)
+        self._webhook_certificate.replace(key, chain)
+
+    def _injection(self) -> InjectionSettings:
+        return with_mesh_config(self._settings.injection, mesh_config(self.plane.db))
+
+    async def _verify(self, token: str) -> Verified | None:
+        found = await self._reviewer.identify(token)
+        if found is None:
+            return None
+        identity = Identity(found.namespace, found.service_account, found.pod, found.pod_uid)
+        return Verified(identity, found.expires)
+
+
+async def run(settings: Settings, access: Access) -> None:
+    """The whole process, until cancelled."""
+    async with Api(access) as api:
+
+        async def send(method: str, path: str, body: bytes | None) -> Answer:
+            try:
+                return Answer(200, await api.send(method, path, body))
+            except ApiError as error:
+                return Answer(error.status, b"")
+
+        keeper = SecretKeeper(send, settings.mesh.root_namespace)
+        given = _plugged_in(pathlib.Path(settings.plugged_in))
+        authority = await establish(keeper, time.time(), plugged_in=given)
+        await Istiod(api, access, settings, authority).run()
+
+
+def _plugged_in(folder: pathlib.Path) -> dict[str, bytes] | None:
+    return {file.name: file.read_bytes() for file in folder.glob("*.pem")} or None

@@ -1,0 +1,176 @@
+"""The process istiod on a Kubernetes API: its authority, its streams, its webhook, and what it writes back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+
+from doubles.ads_client import AdsClient
+from doubles.authorities import csr
+from doubles.kube_api import KubeApi
+from doubles.meshes import pod, service
+from ostria.apps.istiod import Istiod, Settings, settings_from
+from ostria.base import ObjectKey
+from ostria.envoy.fragments import ResourceType
+from ostria.identity.keeping import Answer, SecretKeeper, establish
+from ostria.identity.service_wire import METHOD, Request, decode_response, encode_request
+from ostria.mesh.settings import Settings as MeshSettings
+from ostria.sources.api import Api, ApiError
+
+NAMESPACES = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+"""
+ISTIOD = "istiod.istio-system.svc"
+
+
+def token(pod_name: str, expires: float = 4e9) -> str:
+    """A token as the API double knows it: what is read of it here is only its end."""
+    payload = base64.urlsafe_b64encode(json.dumps({"exp": expires, "for": pod_name}).encode()).rstrip(b"=").decode()
+    return f"e30.{payload}.c2ln"
+
+
+class Machine:
+    """A Kubernetes API, and istiod on it."""
+
+    def __init__(self, api: KubeApi, istiod: Istiod, roots: bytes) -> None:
+        self.api = api
+        self.istiod = istiod
+        self.roots = roots
+
+    @contextlib.asynccontextmanager
+    async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
+        options = [("grpc.ssl_target_name_override", ISTIOD), ("grpc.use_local_subchannel_pool", 1)]
+        credentials = grpc.ssl_channel_credentials(self.roots)
+        port = self.istiod.plane.server.ports[0]
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
+            yield channel
+
+    async def until(self, condition: Any) -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def machine(*texts: str) -> AsyncIterator[Machine]:
+    async with asyncio.timeout(60), KubeApi().serve() as server:
+        for text in (NAMESPACES, *texts):
+            server.apply(text)
+        access = server.access()
+        async with Api(access) as api:
+
+            async def send(method: str, path: str, body: bytes | None) -> Answer:
+                try:
+                    return Answer(200, await api.send(method, path, body))
+                except ApiError as error:
+                    return Answer(error.status, b"")
+
+            authority = await establish(SecretKeeper(send), time.time())
+            settings = Settings(xds=("127.0.0.1:0",), webhook=("127.0.0.1", 0))
+            istiod = Istiod(api, access, settings, authority)
+            task = asyncio.get_running_loop().create_task(istiod.run())
+            try:
+                await istiod.plane.serving.wait()
+                yield Machine(server, istiod, authority.roots)
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+
+async def test_the_root_is_kept_in_a_secret_and_given_to_every_namespace():
+    async with machine() as found:
+        secret = found.api.objects[ObjectKey("", "Secret", "istio-system", "istio-ca-secret")]
+        assert "ca-key.pem" in secret["data"]
+        for namespace in ("default", "istio-system"):
+            key = ObjectKey("", "ConfigMap", namespace, "istio-ca-root-cert")
+            await found.until(lambda key=key: key in found.api.objects)
+            assert found.api.objects[key]["data"]["root-cert.pem"] == found.roots.decode()
+
+
+async def test_a_workload_gets_a_certificate_for_what_its_token_proves():
+    async with machine(pod("reviews-v1", "10.0.0.1", {"app": "reviews"})) as found:
+        mine = token("reviews-v1")
+        found.api.tokens[mine] = ("default", "reviews", "reviews-v1")
+        async with found.channel() as channel:
+            call: Any = channel.unary_unary(METHOD)
+            answer = await call(encode_request(Request(csr(), 0)), metadata=(("authorization", f"Bearer {mine}"),))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(encode_request(Request(csr(), 0)), metadata=(("authorization", f"Bearer {token('x')}"),))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        names = x509.load_pem_x509_certificate(decode_response(answer)[0]).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == [
+            "spiffe://cluster.local/ns/default/sa/reviews"
+        ]
+
+
+async def test_a_proxy_is_served_as_its_tokens_pod():
+    async with machine(pod("reviews-v1", "10.0.0.1", {"app": "reviews"}), service("ratings", ip="10.96.0.1")) as found:
+        mine = token("reviews-v1")
+        found.api.tokens[mine] = ("default", "reviews", "reviews-v1")
+        node = "sidecar~10.0.0.1~reviews-v1.default~default.svc.cluster.local"
+        async with found.channel() as channel, AdsClient(channel, pod="reviews-v1", token=mine, node=node) as client:
+            client.subscribe(ResourceType.CLUSTER)
+            name = "outbound|9080||ratings.default.svc.cluster.local"
+            await client.wait(lambda: client.version(ResourceType.CLUSTER, name) is not None)
+
+
+async def test_the_webhook_gives_a_pod_its_proxy():
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "1",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "namespace": "default",
+            "operation": "CREATE",
+            "object": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "app", "namespace": "default"},
+                "spec": {"containers": [{"name": "app", "image": "app"}]},
+            },
+        },
+    }
+    async with machine() as found:
+        context = ssl.create_default_context(cadata=found.roots.decode())
+        async with aiohttp.ClientSession() as session:
+            url = f"https://127.0.0.1:{found.istiod.webhook.ports[0]}/inject"
+            async with session.post(url, json=review, ssl=context, server_hostname=ISTIOD) as answer:
+                response = (await answer.json())["response"]
+        assert response["allowed"] is True, response
+        assert "patch" in response, response
+        patch = base64.b64decode(response["patch"]).decode()
+        assert "istio-proxy" in patch
+
+
+def test_the_environment_is_read_once_into_settings():
+    found = settings_from({"POD_NAMESPACE": "mesh", "REVISION": "prod", "OSTRIA_SOCKET_MARK": "1337"})
+    assert found.mesh == MeshSettings(root_namespace="mesh", revision="prod", socket_mark=1337)
+    assert (found.injection.revision, found.injection.capture.mark) == ("prod", 1337)
+    assert found.injection.discovery_address == "istiod-prod.mesh.svc:15012"
+
+
+def test_what_cannot_be_read_is_said_and_not_guessed():
+    with pytest.raises(ValueError, match="OSTRIA_SOCKET_MARK is a number"):
+        settings_from({"OSTRIA_SOCKET_MARK": "x"})
