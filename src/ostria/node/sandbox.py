@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -56,6 +57,8 @@ class Sandbox:
         self.runs: dict[str, Run] = {}
         self.lost = asyncio.Event()
         self.pid = messages.peer_pid(sock)
+        # Opened while the connection shows that it lives, so that the number cannot mean another process.
+        self._pidfd = os.pidfd_open(self.pid)
         self._sock = sock
         self._changed = changed
         self._waiters: dict[str, list[asyncio.Future[Run]]] = {}
@@ -108,6 +111,25 @@ class Sandbox:
         if self._sock.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._sock)
             self._sock.close()
+            os.close(self._pidfd)
+
+    async def end(self) -> None:
+        """Kill the pod's first process and wait until the kernel has ended everything in the pod."""
+        loop = asyncio.get_running_loop()
+        if self._sock.fileno() < 0:
+            return
+        gone = asyncio.Event()
+        pidfd = os.dup(self._pidfd)
+        self.close()
+        self.lost.set()
+        loop.add_reader(pidfd, gone.set)
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await gone.wait()
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
 
     def request(self, message: Message, fds: Sequence[int] = ()) -> tuple[Message, list[int]]:
         """Ask, and wait some microseconds for the answer. Raises Lost, and messages.Refused."""
@@ -135,7 +157,9 @@ class Sandbox:
 
     async def wait(self, name: str) -> Run:
         """Wait for a run's end. Raises Lost."""
-        known = self.runs[name]
+        known = self.runs.get(name)
+        if known is None:
+            raise Lost(f"{name} was never started")
         if known.code is not None:
             return known
         waiter: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
