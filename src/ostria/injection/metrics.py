@@ -15,6 +15,7 @@ from ostria.injection.select import annotations_of
 
 ENVIRONMENT = "ISTIO_PROMETHEUS_ANNOTATIONS"
 TARGETS = "prometheus.istio.io/scrape-targets"
+PATH = "/stats/prometheus"
 _PREFIX = "prometheus_io_"
 _NAMES = ("scrape", "path", "port")
 
@@ -42,14 +43,16 @@ def merged(pod: Mapping[str, Any], port: int) -> tuple[dict[str, str | None], st
         application |= {**targets[0], "targets": targets}
     changes |= {
         "prometheus.io/scrape": "true",
-        "prometheus.io/path": "/stats/prometheus",
+        "prometheus.io/path": PATH,
         "prometheus.io/port": str(port),
     }
     return changes, json.dumps(application, separators=(",", ":")) if found or targets else ""
 
 
-def original(environment: str) -> dict[str, str | None]:
-    """What brings back a pod's own annotations, from the text that `merged` made."""
+def original(pod: Mapping[str, Any], environment: str) -> dict[str, str | None]:
+    """What brings back a pod's own annotations, from the text that `merged` made; nothing where it was left alone."""
+    if annotations_of(pod).get("prometheus.io/path") != PATH:
+        return {}
     changes: dict[str, str | None] = {f"prometheus.io/{name}": None for name in _NAMES}
     try:
         application = json.loads(environment) if environment else {}
@@ -59,9 +62,10 @@ def original(environment: str) -> dict[str, str | None]:
         return changes
     targets = application.get("targets")
     if isinstance(targets, list):
-        changes[TARGETS] = ",".join(f"{each.get('port', '')}:{each.get('path', '')}" for each in targets)
+        named = [each for each in targets if isinstance(each, Mapping)]
+        changes[TARGETS] = ",".join(f"{each.get('port', '')}:{each.get('path', '')}" for each in named)
     names = ("scrape",) if targets else _NAMES
-    return changes | {f"prometheus.io/{name}": application[name] for name in names if application.get(name)}
+    return changes | {f"prometheus.io/{name}": str(application[name]) for name in names if application.get(name)}
 
 
 def _targets(text: str) -> list[dict[str, str]]:

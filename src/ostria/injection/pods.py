@@ -23,7 +23,7 @@ from ostria.injection.owner import Owner, owner_of
 from ostria.injection.parameters import Parameters, read_parameters
 from ostria.injection.select import REVISION, annotations_of, decide
 from ostria.injection.settings import Settings
-from ostria.injection.template import INIT, PROXY, TEMPLATES, VALIDATION
+from ostria.injection.template import INIT, OURS, PROXY, TEMPLATES, VALIDATION
 
 STATUS, OVERRIDES = "sidecar.istio.io/status", "proxy.istio.io/overrides"
 TEMPLATES_ANNOTATION = "inject.istio.io/templates"
@@ -96,7 +96,7 @@ def take_out(pod: Mapping[str, Any]) -> Pod:
             spec[home] = found
     changes: dict[str, str | None] = {STATUS: None, OVERRIDES: None, REVISION: None}
     if environment:
-        changes |= metrics.original(environment.get(metrics.ENVIRONMENT, ""))
+        changes |= metrics.original(pod, environment.get(metrics.ENVIRONMENT, ""))
     taken = merge(pod, {"metadata": {"annotations": changes}})
     taken["spec"] = {name: value for name, value in spec.items() if value or name not in (*_NOTED, *_HOMES)}
     return taken
@@ -198,7 +198,7 @@ def _through_agent(pod: Pod, parameters: Parameters) -> Pod:
         for home in _HOMES:
             found = []
             for container in spec.get(home) or ():
-                own = container["name"] in (PROXY, INIT, VALIDATION)
+                own = container["name"] in OURS
                 changed, probers = (container, {}) if own else probes.rewrite(container, parameters.agent_port)
                 found.append(changed)
                 rewritten |= probers

@@ -28,6 +28,7 @@ from ostria.injection.select import annotations_of, labels_of
 from ostria.injection.settings import AGENT_PORT
 
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
+OURS = (PROXY, INIT, VALIDATION)
 TLS_MODE, NETWORK = "security.istio.io/tlsMode", "topology.istio.io/network"
 DEFAULT_CONTAINER, DEFAULT_LOGS = (
     "kubectl.kubernetes.io/default-container",
@@ -309,7 +310,7 @@ def _metadata(parameters: Parameters) -> list[Partial]:
 def _applications(pod: Pod) -> list[Mapping[str, Any]]:
     """The containers that are the application's own."""
     containers = (pod.get("spec") or {}).get("containers") or ()
-    return [container for container in containers if container["name"] != PROXY]
+    return [container for container in containers if container["name"] not in OURS]
 
 
 def _volumes(parameters: Parameters) -> Partial:
