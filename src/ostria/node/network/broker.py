@@ -28,7 +28,7 @@ class Broker:
     """A connection to the zygote of a node's folder. Calls take well under a millisecond and block for it."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._connection: socket.socket | None = None
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class Broker:
 
     def _connect(self) -> socket.socket:
         if self._connection is None:
-            self._connection = messages.connect(str(self._folder), zygote.SOCKET)
+            self._connection = messages.connect(str(self.folder), zygote.SOCKET)
         return self._connection
 
 
