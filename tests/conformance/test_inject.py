@@ -28,6 +28,8 @@ OURS = (PROXY, "istio-init", "istio-validation")
 HOMES = ("initContainers", "containers")
 # What only Istio's agent reads, and the volume that only it mounts.
 NOT_OURS = {"GOMEMLIMIT"}
+# What only ours reads.
+OURS_ALONE = {"INSTANCE_IPS"}
 CRL = "istio-ca-crl"
 
 INTEGERS = {
@@ -149,7 +151,7 @@ def _environment(container: dict[str, Any]) -> dict[str, Any]:
             value = {name: setting for name, setting in json.loads(value).items() if name != "statusPort"}
         elif isinstance(value, str) and value.lstrip().startswith(("{", "[")):
             value = json.loads(value)
-        if each["name"] not in NOT_OURS:
+        if each["name"] not in NOT_OURS | OURS_ALONE:
             found[each["name"]] = value
     return found
 

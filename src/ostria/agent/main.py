@@ -1,4 +1,4 @@
-"""The agent's command line, which takes pilot-agent's arguments: `proxy`, `wait`, `request`.
+"""The agent's command line, which takes pilot-agent's arguments: `proxy`, `istio-iptables`, `wait`, `request`.
 
 `main` can be called in a process that was forked for it; importing this module starts nothing.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 _USAGE = """usage: ostria agent proxy sidecar|router [--domain NAME] [--concurrency N] ...
        ostria agent wait [--timeoutSeconds 60] [--periodMillis 500] [--requestTimeoutMillis 500] [--url URL]
+       ostria agent istio-iptables -p 15001 -z 15006 -u 1337 ...
        ostria agent request [--debug-port 15000] METHOD PATH
 """
 _WAIT = {"timeoutSeconds": "60", "periodMillis": "500", "requestTimeoutMillis": "500",
@@ -26,6 +27,10 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         from ostria.agent import proxy
 
         return proxy.run(rest, env)
+    if verb == "istio-iptables":
+        from ostria.agent import redirection
+
+        return redirection.run(rest)
     try:
         if verb == "wait":
             return _wait(*_options(rest, _WAIT))

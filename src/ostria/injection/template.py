@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from ostria.capture import options
 from ostria.envoy.bootstrap import ROOT_FILE, TOKEN_FILE
 from ostria.envoy.secrets import SECRET_FILES, WORKLOAD_CREDENTIALS
-from ostria.injection import redirection
 from ostria.injection.owner import (
     NAME_LABEL,
     REVISION_LABEL,
@@ -165,21 +165,21 @@ def _annotations(pod: Pod, parameters: Parameters) -> dict[str, str]:
 
 def _for_plugin(parameters: Parameters) -> dict[str, str]:
     """What a network plugin reads of a pod to redirect its traffic."""
-    given = redirection.arguments(parameters.capture)
-    options = dict(zip(given[::2], given[1::2], strict=True))
-    excluded = [port for port in options["-d"].split(",") if port not in (str(STATS_PORT), str(HEALTH_PORT))]
+    arguments = options.arguments(parameters.capture)
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    excluded = [port for port in given["-d"].split(",") if port not in (str(STATS_PORT), str(HEALTH_PORT))]
     prefix = "traffic.sidecar.istio.io"
     names = {
-        f"{prefix}/includeOutboundIPRanges": options["-i"],
-        f"{prefix}/excludeOutboundIPRanges": options["-x"],
-        f"{prefix}/includeInboundPorts": options["-b"],
+        f"{prefix}/includeOutboundIPRanges": given["-i"],
+        f"{prefix}/excludeOutboundIPRanges": given["-x"],
+        f"{prefix}/includeInboundPorts": given["-b"],
         f"{prefix}/excludeInboundPorts": ",".join(excluded),
-        f"{prefix}/includeOutboundPorts": options.get("-q", ""),
-        f"{prefix}/excludeOutboundPorts": options.get("-o", ""),
-        f"{prefix}/kubevirtInterfaces": options.get("-k", ""),
-        f"{prefix}/excludeInterfaces": options.get("-c", ""),
+        f"{prefix}/includeOutboundPorts": given.get("-q", ""),
+        f"{prefix}/excludeOutboundPorts": given.get("-o", ""),
+        f"{prefix}/kubevirtInterfaces": given.get("-k", ""),
+        f"{prefix}/excludeInterfaces": given.get("-c", ""),
     }
-    return {INTERCEPTION_MODE: options["-m"]} | {name: value for name, value in names.items() if value}
+    return {INTERCEPTION_MODE: given["-m"]} | {name: value for name, value in names.items() if value}
 
 
 def _with_network(networks: str) -> str:
@@ -194,7 +194,7 @@ def _with_network(networks: str) -> str:
 def _redirection(parameters: Parameters) -> Partial:
     """The step before all others: as root, with nothing but the right to change the pod's own network."""
     plugged = bool(parameters.settings.cni)
-    given = [redirection.COMMAND, *redirection.arguments(parameters.capture)]
+    given = [options.COMMAND, *options.arguments(parameters.capture)]
     given.append(f"--log_output_level={parameters.agent_log_level}")
     capabilities: Partial = {"drop": ["ALL"]}
     if plugged:
@@ -270,6 +270,8 @@ def _environment(pod: Pod, owner: Owner, parameters: Parameters) -> list[Partial
         _of_pod("POD_NAME", "metadata.name"),
         _of_pod("POD_NAMESPACE", "metadata.namespace"),
         _of_pod("INSTANCE_IP", "status.podIP"),
+        # Ours: the addresses of both families.
+        _of_pod("INSTANCE_IPS", "status.podIPs"),
         _of_pod("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         _of_pod("HOST_IP", "status.hostIP"),
         {

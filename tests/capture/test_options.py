@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostria.capture.options import arguments, read_arguments
 from ostria.capture.settings import Capture, Mode, marked
-from ostria.injection.redirection import arguments, read_arguments
 
 PORTS = st.lists(st.integers(1, 9999), max_size=3, unique=True).map(tuple)
 RANGES = st.lists(

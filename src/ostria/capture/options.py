@@ -1,7 +1,8 @@
-"""The init step's command line: which traffic to redirect, in the options that Istio's own init step takes.
+"""A capture as a command line: the options that Istio's own init step takes, written and read.
 
-See https://istio.io/latest/docs/reference/commands/pilot-agent/#pilot-agent-istio-iptables. What the options are
-written from and what they are read into is one value of `capture`, so that whoever runs the step plans with it.
+    Capture -> arguments (injection, into a pod) -> read_arguments (the agent, in the pod's init step) -> Capture
+
+See https://istio.io/latest/docs/reference/commands/pilot-agent/#pilot-agent-istio-iptables.
 """
 
 from __future__ import annotations
