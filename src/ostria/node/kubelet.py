@@ -132,13 +132,18 @@ class Node:
         self._group.create_task(self._work(worker))
 
     async def _work(self, worker: Worker) -> None:
-        try:
-            await worker.run()
-        except Exception:
-            # A fault in one pod's handling must not end the others; the pod itself goes on as it is.
-            log.exception("the worker of pod %s has failed", worker.pod.key)
-        finally:
-            self._workers.pop(worker.pod.metadata.uid, None)
+        uid = worker.pod.metadata.uid
+        while True:
+            try:
+                await worker.run()
+            except Exception:
+                # A fault in one pod's handling must not end the others: the pod is taken up anew from what was kept.
+                log.exception("the worker of pod %s has failed", worker.pod.key)
+                await self._ground.clock.sleep(self._ground.settings.pace.configuration)
+                worker = self._workers[uid] = Worker(self._ground, self._workers[uid].pod)
+            else:
+                del self._workers[uid]
+                return
 
     def _let_go(self, worker: Worker) -> None:
         if not worker.pod.is_deleted:

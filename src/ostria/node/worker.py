@@ -26,7 +26,7 @@ from ostria.node.assembly import Assembly, Refused
 from ostria.node.environment import Addresses, Unresolved
 from ostria.node.ground import Ground
 from ostria.node.images import NotMapped
-from ostria.node.lifecycle import ContainerRecord, PodRecord, Start, State
+from ostria.node.lifecycle import ContainerRecord, PodRecord, Start, State, Stop
 from ostria.node.pods import Container, Pod, Probe, write_pod
 from ostria.node.probes import Tally
 from ostria.node.sandbox import Lost, Run, Sandbox, remove_folder
@@ -71,12 +71,12 @@ class Worker:
             for task in self._stopping.values():
                 task.cancel()
             self._stopping.clear()
-        self._stale = True
-        self._changed.set()
+        self.refresh()
 
     def refresh(self) -> None:
         """Objects that the pod names may have changed."""
         self._stale = True
+        self._retry_at = None
         self._changed.set()
 
     async def run(self) -> None:
@@ -105,37 +105,38 @@ class Worker:
                 if self.pod.is_deleted:
                     await self._remove()
                     return
-            elif await self._is_set_up():
+            else:
+                is_up = await self._is_set_up()
                 # Finding the pod again may have told what has happened meanwhile.
                 decision = lifecycle.decide(self.pod, self.record, now)
                 for action in decision.actions:
-                    if isinstance(action, Start):
+                    if isinstance(action, Start) and is_up:
                         self._start(action.name)
-                    else:
+                    elif isinstance(action, Stop) and self.sandbox is not None:
                         self._stop(action.name)
                 if decision.is_over:
                     continue
                 await self._publish()
-            else:
-                await self._publish()
+                decision = lifecycle.decide(self.pod, self.record, now)
             await self._wait(decision.wake_at)
 
     async def _wait(self, wake_at: float | None) -> None:
-        moments = [moment for moment in (wake_at, self._retry_at, self._assembly.refresh_at) if moment is not None]
+        # What is stale already is brought up to date when it is tried again, not at once.
+        refresh_at = None if self._stale else self._assembly.refresh_at
+        moments = [moment for moment in (wake_at, self._retry_at, refresh_at) if moment is not None]
         if self._is_retired:
             moments = []
         left = min(moments) - self._ground.clock.now() if moments else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if left is None else max(left, 0.0)):
                 await self._changed.wait()
-        now = self._ground.clock.now()
-        if (refresh := self._assembly.refresh_at) is not None and refresh <= now:
+        if refresh_at is not None and refresh_at <= self._ground.clock.now():
             self._stale = True
 
     async def _is_set_up(self) -> bool:
-        """Bring up what is lacking of the pod's ground; if that fails, say so and let it be tried again."""
+        """Bring up what containers stand on, as far as it is lacking; if that fails, let it be tried again later."""
         now = self._ground.clock.now()
-        if self._retry_at is not None and self._retry_at > now and not self._stale:
+        if self._retry_at is not None and self._retry_at > now:
             return False
         self._retry_at = None
         reason = "FailedCreatePodSandBox"
@@ -147,11 +148,10 @@ class Worker:
                 await self._assembly.prepare(self.pod, self._addresses)
                 self._stale = False
         except (OSError, Unresolved, messages.Refused) as error:
-            self._retry_at = now + self._ground.settings.pace.configuration
             # What runs goes on with the volumes that it has.
-            self._stale = False
+            self._retry_at = now + self._ground.settings.pace.configuration
             self._say("Warning", reason, str(error))
-            return self.sandbox is not None and any(k.is_launched for k in self.record.containers.values())
+            return False
         return True
 
     async def _make_sandbox(self) -> None:
@@ -451,7 +451,13 @@ class Worker:
     async def _remove(self) -> None:
         await asyncio.to_thread(remove_folder, self._folder)
         await asyncio.to_thread(shutil.rmtree, self.logs, ignore_errors=True)
-        await self._ground.statuses.remove_pod(self.pod.key)
+        while True:
+            try:
+                await self._ground.statuses.remove_pod(self.pod.key)
+                return
+            except OSError as error:
+                log.warning("cannot remove %s: %s", self.pod.key, error)
+                await self._ground.clock.sleep(self._ground.settings.pace.configuration)
 
     async def _publish(self) -> None:
         now = self._ground.clock.now()
