@@ -46,7 +46,7 @@ def apply(plan: Plan, backend: Backend | None = None) -> Backend:
         _apply_iptables(plan)
         return backend
     try:
-        netlink.send(netlink.NETFILTER, nft.replace(plan))
+        _apply_nft(plan)
     except OSError as refusal:
         if backend is not None or refusal.errno not in _NO_NF_TABLES or not shutil.which("iptables-restore"):
             raise
@@ -84,6 +84,13 @@ def _add_to_loopback(address: Address) -> None:
         # EACCES: the namespace has IPv6 switched off, so that nobody calls anybody by it.
         if refusal.errno not in (errno.EEXIST, errno.EACCES):
             raise
+
+
+def _apply_nft(plan: Plan) -> None:
+    try:
+        netlink.send(netlink.NETFILTER, nft.install(plan))
+    except FileExistsError:
+        netlink.send(netlink.NETFILTER, nft.replace(plan))
 
 
 def _apply_iptables(plan: Plan) -> None:

@@ -1,6 +1,6 @@
 """Netlink as bytes: messages with attributes, sent as one datagram and answered message by message (RFC 3549).
 
-Nothing here knows what the messages say; `Socket` is the one thing in this room that speaks to the kernel itself.
+Nothing here knows what the messages say.
 """
 
 from __future__ import annotations
@@ -59,25 +59,30 @@ def encode(messages: Sequence[Message], *, first: int = 1) -> bytes:
 
 
 def send(protocol: int, messages: Sequence[Message]) -> None:
-    """Send the messages and wait until the kernel has answered the last one that asks for an answer (ACK).
+    """Send the messages in the network namespace of the calling thread; see `exchange`."""
+    with contextlib.closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)) as link:
+        exchange(link, messages)
 
-    The network namespace is that of the calling thread. Raises the OSError that the kernel names, with what it refused.
+
+def exchange(link: socket.socket, messages: Sequence[Message]) -> None:
+    """Send the messages over a netlink socket and wait until the last one that asks for it (ACK) is answered.
+
+    A socket belongs to the network namespace in which it was made, and may come from there. Raises the OSError that
+    the kernel names first, with what it refused.
     """
     last = max(number for number, message in enumerate(messages, 1) if message.flags & ACK)
     refused: list[OSError] = []
-    with contextlib.closing(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)) as link:
-        # An error answer need not carry the message that it refuses.
-        link.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        link.settimeout(_ANSWER_SECONDS)
-        link.bind((0, 0))
-        link.send(encode(messages))
-        answered = 0
-        while answered < last:
-            for number, code in _answers(link.recv(1 << 16)):
-                if code:
-                    refused.append(OSError(code, f"{os.strerror(code)}: {messages[number - 1].what}"))
-                # A batch that is refused as a whole is answered by its first message alone.
-                answered = last if code and number == 1 else max(answered, number)
+    # A refusal need not carry the message that it refuses.
+    link.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+    link.settimeout(_ANSWER_SECONDS)
+    link.sendto(encode(messages), (0, 0))
+    answered = 0
+    while answered < last:
+        for number, code in _answers(link.recv(1 << 16)):
+            if code:
+                refused.append(OSError(code, f"{os.strerror(code)}: {messages[number - 1].what}"))
+            # A batch that is refused as a whole is answered by its first message alone.
+            answered = last if code and number == 1 else max(answered, number)
     if refused:
         raise refused[0]
 

@@ -11,7 +11,7 @@ import ipaddress
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
-from ostria.capture.netlink import ACK, APPEND, CREATE, Message, attribute, nest, text
+from ostria.capture.netlink import ACK, APPEND, CREATE, EXCLUSIVE, Message, attribute, nest, text
 from ostria.capture.plan import (
     Chain,
     Drop,
@@ -47,17 +47,28 @@ _PLACE = {
 }
 
 
+def install(plan: Plan) -> tuple[Message, ...]:
+    """The batch that puts the plan where none is in force yet; where one is, the kernel refuses it (EEXIST).
+
+    It saves the grace period (some 15 ms) for which the kernel waits whenever a table is deleted.
+    """
+    changes: list[Message] = []
+    for family in Family:
+        chains = _of(plan, family)
+        changes.append(_table(_NEW_TABLE, family, CREATE | EXCLUSIVE))
+        changes.extend(_content(chains))
+        if not chains:
+            changes.append(_table(_DELETE_TABLE, family, 0))
+    return _batch(changes)
+
+
 def replace(plan: Plan) -> tuple[Message, ...]:
-    """The batch that puts the plan in the place of whatever plan was there, in both families."""
+    """The batch that puts the plan in the place of whatever plan is in force, in both families."""
     changes: list[Message] = list(_removal())
     for family in Family:
-        chains = [chain for chain in plan.chains if chain.family is family]
-        if not chains:
-            continue
-        changes.append(_message(_NEW_TABLE, family, CREATE, text(1, TABLE), what=f"table {_WORD[family]} {TABLE}"))
-        for chain in chains:
-            changes.append(_chain(chain))
-            changes.extend(_rule(chain, rule) for rule in chain.rules)
+        if chains := _of(plan, family):
+            changes.append(_table(_NEW_TABLE, family, CREATE))
+            changes.extend(_content(chains))
     return _batch(changes)
 
 
@@ -70,8 +81,7 @@ def render(plan: Plan) -> str:
     """The plan as `nft list ruleset` words it; `nft -f` reads it."""
     lines: list[str] = []
     for family in Family:
-        chains = [chain for chain in plan.chains if chain.family is family]
-        if not chains:
+        if not (chains := _of(plan, family)):
             continue
         lines.append(f"table {_WORD[family]} {TABLE} {{")
         for chain in chains:
@@ -82,6 +92,10 @@ def render(plan: Plan) -> str:
             lines.append("  }")
         lines.append("}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _of(plan: Plan, family: Family) -> list[Chain]:
+    return [chain for chain in plan.chains if chain.family is family]
 
 
 def _name(chain: Chain) -> str:
@@ -108,12 +122,21 @@ def _message(kind: int, family: Family, flags: int, *attributes: bytes, what: st
     return Message(_SUBSYSTEM << 8 | kind, flags, body, what)
 
 
+def _table(kind: int, family: Family, flags: int) -> Message:
+    return _message(kind, family, flags, text(1, TABLE), what=f"table {_WORD[family]} {TABLE}")
+
+
 def _removal() -> Iterator[Message]:
     for family in Family:
-        what = f"old table {_WORD[family]} {TABLE}"
         # What is not there cannot be deleted, so it is made first: an existing table stays as it is.
-        yield _message(_NEW_TABLE, family, CREATE, text(1, TABLE), what=what)
-        yield _message(_DELETE_TABLE, family, 0, text(1, TABLE), what=what)
+        yield _table(_NEW_TABLE, family, CREATE)
+        yield _table(_DELETE_TABLE, family, 0)
+
+
+def _content(chains: Sequence[Chain]) -> Iterator[Message]:
+    for chain in chains:
+        yield _chain(chain)
+        yield from (_rule(chain, rule) for rule in chain.rules)
 
 
 def _chain(chain: Chain) -> Message:

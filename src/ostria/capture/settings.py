@@ -175,7 +175,9 @@ def _interfaces(text: str) -> tuple[str, ...]:
 
 def _mode(text: str) -> Mode:
     wanted = text.strip().upper()
-    return Mode.REDIRECT if wanted == "TPROXY" else Mode(wanted)
+    if wanted not in ("REDIRECT", "TPROXY", "NONE"):
+        raise ValueError(f'"{text}" is no mode')
+    return Mode.NONE if wanted == "NONE" else Mode.REDIRECT
 
 
 _Reader = tuple[str, Callable[[str], object], str]
