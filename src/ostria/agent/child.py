@@ -18,14 +18,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from ostria.agent.children import CERTIFICATE, ENVOY, STATUS
 from ostria.agent.lines import log
 from ostria.agent.settings import Prober, Settings, SettingsError, read
 
 FAILED = 75
 """The exit code for "not this time" (sysexits.h, EX_TEMPFAIL)."""
-
-ENVOY, CERTIFICATE, STATUS = "envoy", "certificate", "status"
-"""What may be said: the path of Envoy's binary; a certificate's life in seconds since 1970; a probe's status."""
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:

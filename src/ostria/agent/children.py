@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 
 from ostria.agent.loop import FOREVER, readable
+
+ENVOY, CERTIFICATE, STATUS = "envoy", "certificate", "status"
+"""What a child of our own (child.py) may say, a line each: the path of Envoy's binary; a certificate's life in seconds
+since 1970; a probe's status."""
 
 _ALL = range(1, signal.NSIG)
 
@@ -42,6 +47,11 @@ class Child:
         os.close(self._fd)
         code = os.waitstatus_to_exitcode(status)
         return code if code >= 0 else 128 - code
+
+
+def own_command(what: str, arguments: Sequence[str]) -> list[str]:
+    """The command that has a short-lived child of our own do something; nothing of the current folder is imported."""
+    return [sys.executable, "-P", "-m", "ostria.agent.child", what, *arguments]
 
 
 def spawn(command: list[str], env: Mapping[str, str], *, stdout: int | None = None) -> Child:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from ostria.agent.child import CERTIFICATE, ENVOY
-from ostria.agent.children import Child, spawn
+from ostria.agent.children import CERTIFICATE, ENVOY, Child, own_command, spawn
 from ostria.agent.lines import log
 from ostria.agent.loop import Flag, now, passes, readable
 from ostria.identity.rotation import renewal, retry
@@ -64,7 +62,7 @@ class IdentityKeeper:
     async def _child(self, what: str) -> bool:
         """Whether a child has done what it was to do."""
         said, end = os.pipe()
-        command = [sys.executable, "-P", "-m", "ostria.agent.child", what, *self._argv]
+        command = own_command(what, self._argv)
         child = self._running = spawn(command, self._env, stdout=end)
         os.close(end)
         deadline = now() + CHILD_BOUND

@@ -126,15 +126,18 @@ class Loop:
         self._ready.append((work, None))
 
     def run(self, work: Coroutine[Wait, Any, int]) -> int:
-        """Run until this coroutine has returned, and return what it has."""
+        """Run until this coroutine has returned, and return what it has. A loop runs once."""
         result: list[int] = []
 
         async def main() -> None:
             result.append(await work)
 
         self.start(main())
-        while not result:
-            self._turn()
+        try:
+            while not result:
+                self._turn()
+        finally:
+            self._poll.close()
         return result[0]
 
     def schedule(self, work: Work, *, ready: bool) -> None:
@@ -149,15 +152,14 @@ class Loop:
                 self._poll.unregister(fd)
 
     def _turn(self) -> None:
+        for fd, _ in self._poll.poll(0 if self._ready else self._timeout()):
+            self._by_fd[fd].resume(ready=True)
+        moment = now()
+        while self._deadlines and self._deadlines[0].deadline <= moment:
+            heapq.heappop(self._deadlines).resume(ready=False)
         ready, self._ready = self._ready, []
         for work, answer in ready:
             self._step(work, answer)
-        if not self._ready:
-            for fd, _ in self._poll.poll(self._timeout()):
-                self._by_fd[fd].resume(ready=True)
-            moment = now()
-            while self._deadlines and self._deadlines[0].deadline <= moment:
-                heapq.heappop(self._deadlines).resume(ready=False)
 
     def _step(self, work: Work, answer: object) -> None:
         try:

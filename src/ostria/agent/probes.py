@@ -6,11 +6,9 @@ The agent's connections come from 127.0.0.6 (::6), which capture lets pass to th
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 
-from ostria.agent.child import STATUS
-from ostria.agent.children import spawn
+from ostria.agent.children import STATUS, own_command, spawn
 from ostria.agent.loop import now, readable
 from ostria.agent.settings import Prober, Settings
 from ostria.agent.streams import HttpError, connect, request
@@ -81,7 +79,7 @@ class Probes:
     async def _https(self, path: str, deadline: float) -> int:
         """TLS is not loaded here; a child that ends asks."""
         said, end = os.pipe()
-        command = [sys.executable, "-P", "-m", "ostria.agent.child", "probe", path, *self._argv]
+        command = own_command("probe", [path, *self._argv])
         child = spawn(command, self._env, stdout=end)
         os.close(end)
         try:

@@ -261,7 +261,8 @@ def _prober(path: str, probe: Any) -> Prober:
 
 
 def _metrics(annotations: Mapping[str, Any]) -> Metrics | None:
-    if str(annotations.get("scrape", "")).lower() != "true":
+    # Istio: a port or a path alone says that there is something to scrape.
+    if not annotations or str(annotations.get("scrape", "")).lower() == "false":
         return None
     path = "/" + str(annotations.get("path") or "/metrics").lstrip("/")
     return Metrics(_number(annotations.get("port") or 80, "ISTIO_PROMETHEUS_ANNOTATIONS"), path)

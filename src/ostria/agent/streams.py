@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ostria.agent.loop import readable, writable
 
 HEAD_LIMIT = 32 * 1024
-PIECE = 64 * 1024
+PIECE = 16 * 1024
 
 Place = tuple[str, int] | str
 """Where to connect to: an IP address with a port, or the path of a Unix socket."""
