@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ostria.injection.select import labels_of
+from ostria.mesh.workloads import workload_behind
 
 NAME_LABEL, REVISION_LABEL = "service.istio.io/canonical-name", "service.istio.io/canonical-revision"
 WORKLOAD_LABEL = "service.istio.io/workload-name"
@@ -15,7 +15,6 @@ _MAX_LABEL = 63
 # Where these names come from: https://istio.io/latest/docs/ops/deployment/application-requirements/#pod-requirements.
 _NAMES = (NAME_LABEL, "app.kubernetes.io/name", "app")
 _REVISIONS = (REVISION_LABEL, "app.kubernetes.io/version", "version")
-_CRON_JOB = re.compile(r"(.+)-\d{8,10}", re.ASCII)
 
 
 class Owner(NamedTuple):
@@ -39,13 +38,7 @@ def owner_of(pod: Mapping[str, Any], namespace: str) -> Owner:
     if controller is None:
         return Owner("v1", "Pod", name, namespace)
     version, kind, made_by = (str(controller.get(field) or "") for field in ("apiVersion", "kind", "name"))
-    hashed = labels_of(pod).get("pod-template-hash", "")
-    if kind == "ReplicaSet" and hashed and made_by.endswith(f"-{hashed}"):
-        return Owner(version, "Deployment", made_by.removesuffix(f"-{hashed}"), namespace)
-    cron = _CRON_JOB.fullmatch(made_by)
-    if kind == "Job" and cron:
-        return Owner(version, "CronJob", cron[1], namespace)
-    return Owner(version, kind, made_by, namespace)
+    return Owner(version, *workload_behind(kind, made_by, labels_of(pod)), namespace)
 
 
 def workload_name(pod: Mapping[str, Any], owner: Owner) -> str:

@@ -24,9 +24,9 @@ from ostria.injection.parameters import Parameters, read_parameters
 from ostria.injection.select import REVISION, annotations_of, decide
 from ostria.injection.settings import Settings
 from ostria.injection.template import INIT, OURS, PROXY, TEMPLATES, VALIDATION
+from ostria.mesh.workloads import TEMPLATES_ANNOTATION
 
 STATUS, OVERRIDES = "sidecar.istio.io/status", "proxy.istio.io/overrides"
-TEMPLATES_ANNOTATION = "inject.istio.io/templates"
 _HOMES = ("containers", "initContainers")
 _NOTED = ("initContainers", "containers", "volumes", "imagePullSecrets")
 

@@ -26,10 +26,11 @@ from ostria.injection.owner import (
 from ostria.injection.parameters import HEALTH_PORT, INTERCEPTION_MODE, STATS_PORT, Parameters
 from ostria.injection.select import annotations_of, labels_of
 from ostria.injection.settings import AGENT_PORT
+from ostria.mesh.workloads import GATEWAY_TEMPLATE, TLS_MODE_LABEL
 
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
 OURS = (PROXY, INIT, VALIDATION)
-TLS_MODE, NETWORK = "security.istio.io/tlsMode", "topology.istio.io/network"
+NETWORK = "topology.istio.io/network"
 DEFAULT_CONTAINER, DEFAULT_LOGS = (
     "kubectl.kubernetes.io/default-container",
     "kubectl.kubernetes.io/default-logs-container",
@@ -112,7 +113,7 @@ def sidecar(pod: Pod, owner: Owner, parameters: Parameters) -> Partial:
     if parameters.capture.mode != "NONE":
         first.insert(0, _redirection(parameters))
     labels = _labels(pod, owner, parameters)
-    labels[TLS_MODE] = labels_of(pod).get(TLS_MODE, "istio")
+    labels[TLS_MODE_LABEL] = labels_of(pod).get(TLS_MODE_LABEL, "istio")
     return {
         "metadata": {"labels": labels, "annotations": _annotations(pod, parameters)},
         "spec": {
@@ -138,7 +139,7 @@ def gateway(pod: Pod, owner: Owner, parameters: Parameters) -> Partial:
     }
 
 
-TEMPLATES: Mapping[str, Template] = {"sidecar": sidecar, "gateway": gateway}
+TEMPLATES: Mapping[str, Template] = {"sidecar": sidecar, GATEWAY_TEMPLATE: gateway}
 
 
 def _labels(pod: Pod, owner: Owner, parameters: Parameters) -> dict[str, str]:

@@ -6,7 +6,8 @@ the readers of a workload sleep through its life.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
@@ -23,6 +24,9 @@ TLS_MODE_LABEL = "security.istio.io/tlsMode"
 REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 SUBZONE = "topology.istio.io/subzone"
 LOCALITY_LABEL = "istio-locality"
+
+# Kubernetes' CronJob controller names Jobs by minutes since 1970.
+_DATED_JOB = re.compile(r"(.+)-\d{8,10}", re.ASCII)
 
 # The annotation by which a pod asks for a gateway's template instead of a sidecar's (istio.io: Gateway injection).
 TEMPLATES_ANNOTATION = "inject.istio.io/templates"
@@ -105,12 +109,20 @@ def spiffe_id(domain: str, namespace: str, account: str) -> str:
     return f"spiffe://{domain}/ns/{namespace}/sa/{account}"
 
 
+def workload_behind(kind: str, name: str, labels: Mapping[str, str]) -> tuple[str, str]:
+    """The kind and name that people know a pod's controller by, from the controller and the pod's labels.
+
+    Behind a ReplicaSet stands a Deployment, and behind a dated Job its CronJob.
+    """
+    hashed = labels.get("pod-template-hash", "")
+    if kind == "ReplicaSet" and hashed and name.endswith(f"-{hashed}"):
+        return "Deployment", name.removesuffix(f"-{hashed}")
+    dated = _DATED_JOB.fullmatch(name) if kind == "Job" else None
+    return ("CronJob", dated[1]) if dated else (kind, name)
+
+
 def _owner(pod: Pod) -> str:
-    """The name people know a pod's workload by: that of its Deployment where a ReplicaSet made it."""
     for owner in pod.metadata.owner_references:
         if owner.controller:
-            hashed = pod.metadata.labels.get("pod-template-hash", "")
-            if owner.kind == "ReplicaSet" and hashed and owner.name.endswith(f"-{hashed}"):
-                return owner.name.removesuffix(f"-{hashed}")
-            return owner.name
+            return workload_behind(owner.kind, owner.name, pod.metadata.labels)[1]
     return pod.metadata.name
