@@ -69,6 +69,16 @@ class Stage:
                 return f"{self._listeners[listener]} for {meant_for(connection, family)} from {plain(origin[0])}"
 
 
+def datagrams(space: netns.Namespace, bound: tuple[str, int], *, mark: int = 0) -> socket.socket:
+    with space.entered():
+        udp = socket.socket(socket.AF_INET6 if ":" in bound[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    udp.settimeout(SECONDS)
+    if mark:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    udp.bind(bound)
+    return udp
+
+
 @contextlib.contextmanager
 def owned_by(uid: int) -> Iterator[None]:
     """Sockets made here are that user's."""
@@ -204,6 +214,37 @@ def changes(backend: str) -> list[tuple[str, str, str]]:
     return calls
 
 
+def questions(backend: str) -> list[tuple[str, str, str]]:
+    """The agent answers the app in the server's name, and asks the server itself."""
+    stage = Stage()
+    with stage.pod.entered():
+        apply(plan(msgspec.structs.replace(marked(), dns_servers="*")), Backend(backend))
+    calls = []
+    for at, loopback in ((0, "127.0.0.1"), (1, "::1")):
+        pod, server_address = stage.pod.addresses[at], stage.peer.addresses[at]
+        with contextlib.ExitStack() as sockets:
+            app = sockets.enter_context(datagrams(stage.pod, (pod, 40000)))
+            # Answers are put back in the server's name only if they come from where the question was sent.
+            agent = sockets.enter_context(datagrams(stage.pod, (loopback, 15053), mark=PROXY_ID))
+            upstream = sockets.enter_context(datagrams(stage.pod, (pod, 0), mark=PROXY_ID))
+            server = sockets.enter_context(datagrams(stage.peer, (server_address, 53)))
+            app.sendto(b"who is reviews?", (server_address, 53))
+            asked, origin = agent.recvfrom(99)
+            upstream.sendto(b"and who is that?", (server_address, 53))
+            further, asker = server.recvfrom(99)
+            server.sendto(b"this one", asker)
+            told = upstream.recv(99)
+            agent.sendto(b"that one", origin)
+            answer, answerer = app.recvfrom(99)
+            calls += [
+                ("the agent is asked", asked.decode(), "who is reviews?"),
+                ("the server is asked", further.decode(), "and who is that?"),
+                ("the agent is told", told.decode(), "this one"),
+                ("the app is told", f"{answer.decode()} by {answerer[0]}", f"that one by {server_address}"),
+            ]
+    return calls
+
+
 def a_refusal() -> str:
     """A rule that the kernel does not take: the whole plan is refused, and the old one stays."""
     stage = Stage()
@@ -253,6 +294,13 @@ def test_envoy_is_told_apart_by_its_owner(backend: str) -> None:
 def test_a_plan_is_put_in_the_place_of_another_and_taken_away(ordinary: bool, backend: str) -> None:
     needs(backend)
     check(netns.run(changes, backend, ordinary=ordinary))
+
+
+@netns.Users
+@BACKENDS
+def test_questions_to_dns_are_answered_by_the_agent(ordinary: bool, backend: str) -> None:
+    needs(backend)
+    check(netns.run(questions, backend, ordinary=ordinary))
 
 
 @netns.Users

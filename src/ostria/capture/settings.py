@@ -73,7 +73,8 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[int, ...] | Everything = "*"
     groups_exclude: tuple[int, ...] = ()
 
-    # The servers whose port 53 is answered by the agent instead; none leaves DNS alone.
+    # The servers whose port 53 is answered by the agent instead; none leaves DNS alone. The agent listens on 127.0.0.1
+    # and ::1 (an answer from elsewhere is not put back in the server's name), with the proxy's owner or mark.
     dns_servers: tuple[Address, ...] | Everything = ()
     dns_port: int = 15053
     drop_invalid: bool = False
