@@ -11,7 +11,7 @@ UID = "u-1"
 
 
 def _object(value: Any) -> Any:
-    if not isinstance(value, str) or ":" not in value:
+    if not isinstance(value, str) or "apiVersion" not in value:
         return value
     (document,) = read_documents(value, "object")
     assert isinstance(document, Document)

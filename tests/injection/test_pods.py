@@ -177,12 +177,25 @@ def test_what_is_not_shaped_as_a_pod_is_refused(pod: Any, field: str) -> None:
     assert injection.problems[0].field == field
 
 
-def test_templates_of_ones_own_are_laid_over_in_order() -> None:
-    settings = Settings(templates={"spire": "spec: {volumes: [{name: workload-socket, csi: {driver: csi.spiffe.io}}]}"})
+SPIRE = """
+spec:
+  containers:
+  - name: istio-proxy
+    env: [{name: CA_ADDR, value: "spire:1"}]
+  volumes: [{name: workload-socket, csi: {driver: csi.spiffe.io}}]
+"""
+
+
+def test_templates_of_ones_own_are_laid_over_in_order_and_the_author_has_the_last_word() -> None:
+    settings = Settings(templates={"spire": SPIRE})
     pod = shop()
     pod["metadata"]["annotations"] = {"inject.istio.io/templates": "sidecar, spire"}
     injected = check(pod, settings)
     assert {"name": "workload-socket", "csi": {"driver": "csi.spiffe.io"}} in injected["spec"]["volumes"]
+    assert variables(injected)["CA_ADDR"] == "spire:1"
+    assert [each["name"] for each in injected["spec"]["containers"]] == ["shop"]
+    pod["spec"]["containers"].append({"name": "istio-proxy", "env": [{"name": "CA_ADDR", "value": "mine:1"}]})
+    assert variables(check(pod, settings))["CA_ADDR"] == "mine:1"
 
 
 @pytest.mark.parametrize(

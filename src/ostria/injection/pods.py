@@ -111,12 +111,12 @@ def _partial(pod: Pod, owner: Owner, parameters: Parameters) -> tuple[Pod, tuple
     for name in names:
         template = TEMPLATES.get(name)
         if template:
-            whole = _lay(whole, template(pod, owner, parameters))
+            whole = _combined(whole, template(pod, owner, parameters))
             continue
         overlay = _overlay(name, settings)
         if isinstance(overlay, Problem):
             return {}, (overlay,)
-        whole = _lay(whole, overlay)
+        whole = _combined(whole, overlay)
     return whole, ()
 
 
@@ -139,23 +139,34 @@ def _overlay(name: str, settings: Settings) -> Mapping[str, Any] | Problem:
     return Problem("unsupported-template", Level.ERROR, f'template "{name[:60]}" is no map in YAML', field=field)
 
 
-def _lay(pod: Mapping[str, Any], partial: Mapping[str, Any]) -> Pod:
-    """A partial pod over a pod, but what the pod says of the same containers over that.
+def _combined(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> Pod:
+    """A template over another; a container is one thing wherever they write it, and stays where the earlier put it."""
+    spec = dict(later.get("spec") or {})
+    homes = _homes(earlier)
+    containers = [(homes.get(each["name"], home), each) for home in _HOMES for each in spec.get(home) or ()]
+    for home in _HOMES:
+        spec[home] = [each for place, each in containers if place == home]
+    return merge(earlier, {**later, "spec": {name: value for name, value in spec.items() if value}})
 
-    A container is one thing wherever it is written: it goes where the templates put it.
-    """
+
+def _lay(pod: Mapping[str, Any], partial: Mapping[str, Any]) -> Pod:
+    """A partial pod over a pod, but what the pod says of the same containers over that, where the partial has them."""
     spec, over = dict(pod.get("spec") or {}), dict(partial.get("spec") or {})
-    homes = {each["name"]: home for home in _HOMES for each in over.get(home) or ()}
+    homes = _homes(partial)
     own = {each["name"]: each for home in _HOMES for each in spec.get(home) or ()}
     for home in _HOMES:
-        stay = [each for each in spec.get(home) or () if homes.get(each["name"], home) == home]
-        if stay or home in spec:
-            spec[home] = stay
+        if home in spec:
+            spec[home] = [each for each in spec[home] or () if homes.get(each["name"], home) == home]
         if home in over:
             over[home] = [_written_over(each, own.get(each["name"])) for each in over[home]]
     whole = merge({**pod, "spec": spec}, {**partial, "spec": over})
     whole["spec"] = {name: value for name, value in whole["spec"].items() if value or name != "initContainers"}
     return whole
+
+
+def _homes(pod: Mapping[str, Any]) -> dict[str, str]:
+    """In which list each container stands."""
+    return {each["name"]: home for home in _HOMES for each in (pod.get("spec") or {}).get(home) or ()}
 
 
 def _written_over(template: Mapping[str, Any], own: Mapping[str, Any] | None) -> Mapping[str, Any]:
