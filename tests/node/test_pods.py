@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import sys
 
 from doubles.node_world import RunningNode, condition_of, container_of
@@ -47,10 +48,12 @@ async def test_a_pod_sees_its_own_machine(running: RunningNode) -> None:
     assert await sh("hostname; cat /etc/hostname") == "a\na"
     assert "127.0.0.1\ta" in await sh("cat /etc/hosts")
     assert "search default.svc.cluster.local" in await sh("cat /etc/resolv.conf")
-    assert await sh("ls /home /root") == "/home:\n\n/root:"
+    # Of the places that people own a pod sees at most the way to the programs that it runs.
+    way = {*pathlib.Path(sys.prefix).parts, *pathlib.Path(sys.base_prefix).parts}
+    assert set((await sh("ls /home /root")).split()) - way == {"/home:", "/root:"}
     assert await sh("cat /proc/1/comm") == "sleep"
     assert "Read-only file system" in await sh("touch /usr/x 2>&1")
-    assert await sh("touch /tmp/x && ls /tmp") == "x"
+    assert set((await sh("touch /tmp/x && ls /tmp")).split()) - way == {"x"}
     assert await sh("test -c /dev/null && echo hi > /dev/null && ls /dev/shm") == ""
 
 
