@@ -122,9 +122,11 @@ class Agent:
         self.pod = where
         self.process = process
 
-    async def request(self, port: int, path: str, method: str = "GET", *, host: str = "127.0.0.1") -> Response:
+    async def request(
+        self, port: int, path: str, method: str = "GET", *, host: str = "127.0.0.1", source: str = ""
+    ) -> Response:
         """One request from within the pod; raises OSError and asyncio.IncompleteReadError."""
-        reader, writer = await asyncio.open_connection(sock=self.pod.connect(host, port))
+        reader, writer = await asyncio.open_connection(sock=self.pod.connect(host, port, source))
         try:
             writer.write(f"{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n".encode())
             return await read_response(reader)
@@ -180,5 +182,7 @@ async def ground(folder: pathlib.Path, text: str = "") -> AsyncIterator[Mesh]:
             await task
 
 
-def pod_object(name: str, labels: str = "") -> str:
-    return f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n"
+def gateway_pod(name: str, labels: str = "") -> str:
+    """The Pod of a gateway."""
+    meta = f"{{name: {name}, labels: {{{labels}}}, annotations: {{inject.istio.io/templates: gateway}}}}"
+    return f"apiVersion: v1\nkind: Pod\nmetadata: {meta}\n"

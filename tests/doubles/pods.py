@@ -40,11 +40,13 @@ while True:
     asked = line.recv(4096)
     if not asked:
         break
-    what, host, port = json.loads(asked)
+    what, host, port, source = json.loads(asked)
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         if what == "connect":
+            if source:
+                sock.bind((source, 0))
             sock.connect((host, port))
         else:
             sock.bind((host, port))
@@ -74,9 +76,9 @@ class Pod:
         staged.write_text(text)
         staged.rename(file)
 
-    def connect(self, host: str, port: int) -> socket.socket:
-        """A connection within the pod; raises OSError."""
-        return self._socket("connect", host, port)
+    def connect(self, host: str, port: int, source: str = "") -> socket.socket:
+        """A connection within the pod, from an address of its own or from `source`; raises OSError."""
+        return self._socket("connect", host, port, source)
 
     def listen(self, host: str, port: int) -> socket.socket:
         """A listening socket within the pod; raises OSError."""
@@ -100,8 +102,8 @@ class Pod:
         """What programs have said on standard error."""
         return (self.folder / "err.log").read_text(errors="replace")
 
-    def _socket(self, what: str, host: str, port: int) -> socket.socket:
-        self._line.send(json.dumps([what, host, port]).encode())
+    def _socket(self, what: str, host: str, port: int, source: str = "") -> socket.socket:
+        self._line.send(json.dumps([what, host, port, source]).encode())
         answer, fds, _, _ = socket.recv_fds(self._line, 4096, 1)
         if not fds:
             said = json.loads(answer)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Protocol
 
 from ostria.agent.identity import IdentityKeeper
@@ -181,9 +182,10 @@ class StatusServer:
             await stream.write(chunk(b"\n"))
 
     def _own_metrics(self) -> str:
+        left = self._identity.not_after - time.time() if self._identity.not_after else 0.0
         return (
-            "# TYPE istio_agent_cert_expiry_timestamp gauge\n"
-            f'istio_agent_cert_expiry_timestamp{{resource_name="default"}} {self._identity.not_after:.0f}\n'
+            "# TYPE istio_agent_cert_expiry_seconds gauge\n"
+            f'istio_agent_cert_expiry_seconds{{resource_name="default"}} {left:.0f}\n'
             "# TYPE ostria_agent_envoy_restarts_total counter\n"
             f"ostria_agent_envoy_restarts_total {self._envoy.restarts}\n"
         )

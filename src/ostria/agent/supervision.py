@@ -88,10 +88,13 @@ class Envoy:
             return
         self.draining = True
         direction = "" if self._settings.role == ROUTER else "inboundonly&"
+        path = f"/drain_listeners?{direction}graceful&skip_exit"
         try:
-            await fetch(self._admin, "POST", f"/drain_listeners?{direction}graceful&skip_exit", now() + ADMIN_BOUND)
+            status, text = await fetch(self._admin, "POST", path, now() + ADMIN_BOUND)
         except (OSError, HttpError) as error:
-            log("warn", "Envoy cannot be told to drain", error=error)
+            status, text = 0, str(error)
+        if status != 200:
+            log("warn", "Envoy cannot be told to drain", status=status, error=text.strip())
 
     def stop(self) -> None:
         """Start it no more."""
