@@ -18,6 +18,7 @@ from ostria.node.ground import Ground, Settings
 from ostria.node.images import Images
 from ostria.node.kubelet import Node, PodChange
 from ostria.node.lifecycle import Pace
+from ostria.node.network.network import Network
 from ostria.node.pods import Pod, PodKey
 from ostria.node.roots import this_machine
 from ostria.node.userns import NodeNamespaces
@@ -35,14 +36,14 @@ class NoNetwork:
     """Pods that have their loopback only; probes then go to it from within."""
 
     def __init__(self) -> None:
-        self.attached: set[PodKey] = set()
+        self.attached: set[str] = set()
 
-    async def attach(self, pod_key: PodKey, netns_fd: int) -> NoAddresses:
-        self.attached.add(pod_key)
+    async def attach(self, pod: str, namespace_fd: int) -> NoAddresses:
+        self.attached.add(pod)
         return NoAddresses()
 
-    async def detach(self, pod_key: PodKey) -> None:
-        self.attached.discard(pod_key)
+    async def detach(self, pod: str) -> None:
+        self.attached.discard(pod)
 
     def resolv_conf(self, namespace: str) -> str:
         return f"nameserver 10.96.0.10\nsearch {namespace}.svc.cluster.local svc.cluster.local cluster.local\n"
@@ -187,23 +188,28 @@ class RunningNode(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running_node(
-    settings: Settings, world: World, images: Images | None = None, *, keep: bool = False
+    settings: Settings, world: World, images: Images | None = None, *, keep: bool = False, networked: bool = False
 ) -> AsyncIterator[RunningNode]:
     """A node over a world; afterwards nothing of it is left unless it is to be kept for the next."""
     namespaces = NodeNamespaces.open(settings.run, rootless=settings.rootless)
-    network = NoNetwork()
+    nothing = NoNetwork()
+    folder = settings.state / "network"
     try:
-        ground = Ground(
-            settings, namespaces, network, world, world, world, SystemClock(), this_machine(), images or Images()
-        )
-        node = Node(ground)
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(node.run(world))
-            try:
-                yield RunningNode(node, world, settings, namespaces, network)
-            finally:
-                task.cancel()
+        async with contextlib.AsyncExitStack() as stack:
+            network = await stack.enter_async_context(Network.create(folder, namespaces)) if networked else nothing
+            ground = Ground(
+                settings, namespaces, network, world, world, world, SystemClock(), this_machine(), images or Images()
+            )
+            node = Node(ground)
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(node.run(world))
+                try:
+                    yield RunningNode(node, world, settings, namespaces, nothing)
+                finally:
+                    task.cancel()
     finally:
         namespaces.close()
         if not keep:
+            if networked:
+                await Network.remove(folder)
             kubelet.down(settings)

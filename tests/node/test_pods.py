@@ -181,3 +181,37 @@ async def test_a_sandbox_that_dies_is_made_anew(running: RunningNode) -> None:
     )
     assert container_of(status, "app")["lastState"]["terminated"]["exitCode"] == 137
     assert (await running.exec("a", "app", "cat", "/proc/1/stat"))[1].split()[21] != before
+
+
+ESCAPES = {
+    "remounts a read-only bind": "unshare -Urm mount -o remount,rw /usr",
+    "takes a bind away": "unshare -Urm umount /usr",
+    "writes what counts for the machine": "echo x > /proc/sys/kernel/core_pattern",
+    "makes a device": "mknod /tmp/disk b 254 0",
+    "joins its pod's first process": "nsenter -t 1 -n true && test $(cat /proc/1/comm) != sleep",
+    "brings its own network down": "ip link set lo down",
+}
+
+
+async def test_a_program_that_is_root_inside_does_not_get_out(running: RunningNode) -> None:
+    running.world.put(sleeper("a"))
+    await running.world.until_ready("a")
+    assert (await running.exec("a", "app", "id", "-u"))[1] == "0\n"
+    before = pathlib.Path("/proc/sys/kernel/core_pattern").read_text()
+    for what, script in ESCAPES.items():
+        code, said = await running.exec("a", "app", "sh", "-c", script)
+        assert code != 0, f"it {what}: {said}"
+    assert pathlib.Path("/proc/sys/kernel/core_pattern").read_text() == before
+
+
+async def test_a_program_with_net_admin_marks_its_packets(running: RunningNode) -> None:
+    running.world.put("""
+metadata: {name: a}
+spec:
+  containers:
+  - {name: app, image: x, command: [sleep, "1000"], securityContext: {capabilities: {add: [NET_ADMIN]}}}
+""")
+    await running.world.until_ready("a")
+    script = "import socket; s = socket.socket(); s.setsockopt(1, 36, 1337); print(s.getsockopt(1, 36))"
+    assert await running.exec("a", "app", sys.executable, "-c", script) == (0, "1337\n")
+    assert (await running.exec("a", "app", "mknod", "/tmp/disk", "b", "254", "0"))[0] != 0

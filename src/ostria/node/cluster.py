@@ -52,10 +52,10 @@ class EventSink(Protocol):
 class Network(Protocol):
     """The pods' network."""
 
-    async def attach(self, pod_key: PodKey, netns_fd: int) -> PodAddresses:
+    async def attach(self, pod: str, namespace_fd: int) -> PodAddresses:
         """Connect a pod's network namespace; the same pod gets the same addresses, whenever it is asked."""
 
-    async def detach(self, pod_key: PodKey) -> None:
+    async def detach(self, pod: str) -> None:
         """Give the addresses back."""
 
     def resolv_conf(self, namespace: str) -> str:
@@ -66,12 +66,12 @@ class PodAddresses(Protocol):
     """What a pod is reached by."""
 
     @property
-    def v4(self) -> str:
-        """The IPv4 address, "" if it has none."""
+    def v4(self) -> object:
+        """The IPv4 address, as something that `str` writes; "" if it has none."""
 
     @property
-    def v6(self) -> str:
-        """The IPv6 address, "" if it has none."""
+    def v6(self) -> object:
+        """The IPv6 address, likewise."""
 
 
 def config_map_data(document: Mapping[str, Any]) -> dict[str, bytes]:

@@ -33,6 +33,9 @@ _LINKS = (
     ("/proc/self/fd/2", "dev/stderr"),
     ("pts/ptmx", "dev/ptmx"),
 )
+# A program that is this machine's root by number may write here what counts for all of the machine.
+_GUARDED = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_HIDDEN = ("kcore", "keys", "latency_stats", "timer_list", "sched_debug")
 _IDENTITY_MAP = "0 0 4294967295\n"
 
 
@@ -139,7 +142,7 @@ def build_root(plan: Plan) -> None:
     """Compose the root on a tmpfs and make it ours. The mount namespace is the caller's own already."""
     root = plan["root"]
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-    linux.mount("root", root, "tmpfs", linux.MS_NOSUID, "mode=0755")
+    linux.mount("root", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755")
     for path, mode in plan["folders"]:
         os.makedirs(root + path, exist_ok=True)
         os.chmod(root + path, mode)
@@ -150,9 +153,7 @@ def build_root(plan: Plan) -> None:
     for source, path, writable in plan["binds"]:
         linux.bind(source, _make_target(root, path, source), writable=writable)
     _make_devices(root)
-    if "proc" not in plan["without"]:
-        os.makedirs(f"{root}/proc", exist_ok=True)
-        linux.mount("proc", f"{root}/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    _mount_processes(f"{root}/proc", guarded=plan["guarded"])
     for path, size in plan["tmpfs"]:
         flags = linux.MS_NOSUID | linux.MS_NODEV
         linux.mount("tmpfs", _make_target(root, path, "/"), "tmpfs", flags, f"mode=1777{size}")
@@ -160,7 +161,7 @@ def build_root(plan: Plan) -> None:
         linux.bind(source, _make_target(root, path, source), writable=writable)
     linux.pivot_root(root)
     if plan["read_only"]:
-        flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID
+        flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
         linux.mount("none", "/", flags=flags)
 
 
@@ -171,6 +172,17 @@ def _overlay(lowers: list[str], target: str) -> None:
     linux.mount("overlay", target, "overlay", linux.MS_RDONLY | linux.MS_NOSUID, f"lowerdir={names}")
     for fd in fds:
         os.close(fd)
+
+
+def _mount_processes(place: str, *, guarded: bool) -> None:
+    os.makedirs(place, exist_ok=True)
+    linux.mount("proc", place, "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    for name in _GUARDED if guarded else ():
+        if os.path.lexists(f"{place}/{name}"):
+            linux.bind(f"{place}/{name}", f"{place}/{name}")
+    for name in _HIDDEN if guarded else ():
+        if os.path.lexists(f"{place}/{name}"):
+            linux.bind("/dev/null", f"{place}/{name}")
 
 
 def _make_devices(root: str) -> None:

@@ -120,7 +120,7 @@ def plan_of(
             *((path, path, False) for path in machine.installation),
         ],
         "tmpfs": [],
-        "without": [],
+        "guarded": not identity.privileged,
         # An outer mount must not hide an inner one.
         "volumes": sorted(placed, key=lambda mount: mount.path.count("/")),
         "own_pids": own_pids,

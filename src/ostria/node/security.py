@@ -56,6 +56,7 @@ class Identity(NamedTuple):
     dropped: tuple[int, ...]
     no_new_privileges: bool
     read_only: bool
+    privileged: bool = False
 
 
 class Decision(NamedTuple):
@@ -74,6 +75,9 @@ def decide(pod: Pod, container: Container, *, rootless: bool) -> Decision:
     non_root = theirs.run_as_non_root if ours.run_as_non_root is None else ours.run_as_non_root
     kept = _kept(container)
     nested = "NET_ADMIN" not in kept and not ours.privileged
+    if not nested and not ours.privileged:
+        # In the namespace of this machine's root it would make any device, as no cgroup forbids it.
+        kept -= {"MKNOD"}
     unhonoured = list(_ignored(pod, container))
     groups = tuple(sorted({*theirs.supplemental_groups, *([] if theirs.fs_group is None else [theirs.fs_group])}))
     if rootless:
@@ -90,6 +94,7 @@ def decide(pod: Pod, container: Container, *, rootless: bool) -> Decision:
         tuple(number for number, name in enumerate(CAPABILITIES) if name not in kept),
         ours.allow_privilege_escalation is False,
         ours.read_only_root_filesystem,
+        ours.privileged,
     )
     refused = ""
     if non_root and uid == 0:

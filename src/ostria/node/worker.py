@@ -168,14 +168,14 @@ class Worker:
             sandbox = await Sandbox.create(self._ground.namespaces, self._folder, settings, self._hear)
         net = sandbox.network_namespace()
         try:
-            attached = await self._ground.network.attach(self.pod.key, net)
+            attached = await self._ground.network.attach(self._network_key, net)
         except BaseException:
             sandbox.close()
             raise
         finally:
             os.close(net)
-        ips = tuple(ip for ip in (attached.v4, attached.v6) if ip)
-        self.record = msgspec.structs.replace(self.record, ips=tuple(str(ip) for ip in ips))
+        ips = tuple(ip for ip in map(str, (attached.v4, attached.v6)) if ip)
+        self.record = msgspec.structs.replace(self.record, ips=ips)
         self._assembly.write_etc(self.pod, self.record.ips)
         self.sandbox = sandbox
         self._take_over(sandbox)
@@ -194,6 +194,11 @@ class Worker:
             elif known.is_launched:
                 # The node ended between writing that it would start it and starting it.
                 self.record = self.record.of(msgspec.structs.replace(known, is_launched=False, state=State.WAITING))
+
+    @property
+    def _network_key(self) -> str:
+        # With the uid: a pod that ends and its successor of the same name are both attached for a while.
+        return "/".join(self.pod.key)
 
     @property
     def _addresses(self) -> Addresses:
@@ -446,7 +451,7 @@ class Worker:
         if self.sandbox is not None:
             await self.sandbox.end()
             self.sandbox = None
-        await self._ground.network.detach(self.pod.key)
+        await self._ground.network.detach(self._network_key)
 
     async def _remove(self) -> None:
         await asyncio.to_thread(remove_folder, self._folder)
