@@ -122,11 +122,13 @@ class Load:
         self._port = port
         self._stopping = False
         self.answered = 0
+        self.connections = 0
         self.failures: list[str] = []
 
     async def client(self) -> None:
         while not self._stopping:
             reader, writer = await asyncio.open_connection(sock=self._agent.pod.connect("127.0.0.1", self._port))
+            self.connections += 1
             try:
                 while not self._stopping and await self._request(reader, writer):
                     pass
@@ -239,6 +241,8 @@ async def test_an_identity_is_renewed_under_load_and_no_request_notices(tmp_path
                 while len(application.callers) < 4:
                     await load.more(20)
             assert load.failures == []
+            # Nobody who was connected had to connect again.
+            assert load.connections == 4
             assert (await edge.debug())["envoy"]["restarts"] == 0
 
 
