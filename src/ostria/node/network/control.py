@@ -9,6 +9,7 @@ import asyncio
 import os
 import pathlib
 import socket
+import sys
 
 import msgspec
 
@@ -90,6 +91,12 @@ async def connect(folder: pathlib.Path) -> tuple[asyncio.StreamReader, asyncio.S
         return await asyncio.open_unix_connection(path)
     finally:
         os.close(directory)
+
+
+def peer(writer: asyncio.StreamWriter) -> int:
+    """A descriptor of the resident's process, the caller's to close."""
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return os.pidfd_open(int.from_bytes(credentials[:4], sys.byteorder))
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes:

@@ -45,6 +45,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_AF_S
     26,
     28,
 )
+_IFLA_OPERSTATE, _OPERATIONAL = 16, b"\x06"
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INET6_ADDR_GEN_MODE, _NO_LINK_LOCAL = 8, 1
 _IFF_UP = 1
@@ -77,14 +78,9 @@ def link_index(body: bytes) -> int:
     return int(index)
 
 
-def link_name(body: bytes) -> str:
-    """The name in an answer."""
-    return attributes(body, 16)[_IFLA_IFNAME].rstrip(b"\0").decode()
-
-
-def list_links() -> Message:
-    """Ask for all links (a dump)."""
-    return Message(RTM_GETLINK, 0, _link(), "list links")
+def is_ready(body: bytes) -> bool:
+    """Whether the link in an answer carries packets already: the kernel takes its time after it was set up."""
+    return attributes(body, 16).get(_IFLA_OPERSTATE) == _OPERATIONAL
 
 
 def remove_link(name: str) -> Message:

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -46,10 +47,12 @@ log = logging.getLogger(__name__)
 
 ADDRESSES = "addresses.json"
 LOG = "network.log"
-START_BOUND = 20.0
+END_BOUND = 5.0
+"""Seconds that the resident has to end before it is killed."""
 _VERSIONS: tuple[Version, ...] = (4, 6)
 _BATCH = 64
 """Virtual ports in one transaction, which has to fit into a socket's buffer."""
+_LOOKS, _BETWEEN_LOOKS = 500, 0.002
 _SWITCHES = {
     "ipv4/ip_forward": "1",
     "ipv6/conf/all/forwarding": "1",
@@ -123,12 +126,17 @@ class Network:
     @staticmethod
     async def remove(folder: pathlib.Path) -> None:
         """End what outlives the node and forget the addresses; the namespaces end with the zygote."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            reader, writer = await control.connect(folder)
+        with contextlib.suppress(OSError):
+            _, writer = await control.connect(folder)
             with contextlib.closing(writer):
-                await control.write_frame(writer, msgspec.json.encode(Command(stop=True)))
-                # It closes the connection when it ends.
-                await reader.read()
+                process = control.peer(writer)
+                try:
+                    await control.write_frame(writer, msgspec.json.encode(Command(stop=True)))
+                    if not await _ended(process):
+                        signal.pidfd_send_signal(process, signal.SIGKILL)
+                        await _ended(process)
+                finally:
+                    os.close(process)
         for name in (control.SOCKET, ADDRESSES, LOG, "network.lock"):
             (folder / name).unlink(missing_ok=True)
 
@@ -163,6 +171,8 @@ class Network:
                 link = inside.get(links.link_info(links.POD_LINK))
                 assert link is not None, "it has just been made"
             inside.send(links.set_up_pod(given, links.link_index(link)))
+            await _until_ready(inside, links.POD_LINK)
+            await _until_ready(self._route, links.pod_link(number))
         self._route.send(links.reach_pod(given, self._bridge))
         if new:
             for version, rules in self._rules.items():
@@ -373,6 +383,31 @@ class Network:
     def _close(self) -> None:
         self._hang_up()
         self._broker.close()
+
+
+async def _ended(process: int) -> bool:
+    """Wait for the end of the process of a descriptor; False if it takes too long."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(process, ended.set)
+    try:
+        async with asyncio.timeout(END_BOUND):
+            await ended.wait()
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(process)
+
+
+async def _until_ready(namespace: Netlink, name: str) -> None:
+    """A link drops what is sent until the kernel has noticed that both ends are up, some milliseconds at most."""
+    for _ in range(_LOOKS):
+        body = namespace.get(links.link_info(name))
+        if body is None or links.is_ready(body):
+            return
+        await asyncio.sleep(_BETWEEN_LOOKS)
+    log.warning("the link %s does not come up", name)
 
 
 def _packed(given: PodAddresses, version: Version) -> bytes:
