@@ -189,6 +189,7 @@ ESCAPES = {
     "writes what counts for the machine": "echo x > /proc/sys/kernel/core_pattern",
     "makes a device": "mknod /tmp/disk b 254 0",
     "joins its pod's first process": "nsenter -t 1 -n true && test $(cat /proc/1/comm) != sleep",
+    "reads the machine's secrets": "grep -q . /etc/shadow",
     "brings its own network down": "ip link set lo down",
 }
 

@@ -154,9 +154,8 @@ def build_root(plan: Plan) -> None:
         linux.bind(source, _make_target(root, path, source), writable=writable)
     _make_devices(root)
     _mount_processes(f"{root}/proc", guarded=plan["guarded"])
-    for path, size in plan["tmpfs"]:
-        flags = linux.MS_NOSUID | linux.MS_NODEV
-        linux.mount("tmpfs", _make_target(root, path, "/"), "tmpfs", flags, f"mode=1777{size}")
+    for path in plan["closed"]:
+        linux.mount("none", f"{root}{path}", "tmpfs", linux.MS_RDONLY, "mode=0700,size=4k")
     for source, path, writable in plan["volumes"]:
         linux.bind(source, _make_target(root, path, source), writable=writable)
     linux.pivot_root(root)

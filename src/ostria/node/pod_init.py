@@ -9,6 +9,7 @@ probe); when it ends the kernel ends the whole pod. It is resident in every pod,
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import gc
 import json
@@ -26,6 +27,8 @@ from ostria.node.messages import Message
 
 SOCKET = "init.sock"
 _CHUNK = 65536
+_PATIENCE = 5.0
+"""Seconds that a watcher has to take all that has happened so far."""
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
@@ -71,11 +74,16 @@ class PodInit:
         for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         self._listening = messages.listen(folder, SOCKET)
+        self._listening.settimeout(0)
         for fd in (self._wake, self._listening.fileno()):
             self._poll.register(fd, select.POLLIN)
 
     def serve(self) -> None:
-        """Forever."""
+        """Forever.
+
+        What is closed while a batch of events is worked through may be in that batch, and its number may mean something
+        new already: so unknown numbers are ignored, and nothing that is read here ever blocks.
+        """
         while True:
             for fd, _ in self._poll.poll():
                 if fd in self._pipes:
@@ -85,13 +93,18 @@ class PodInit:
                 elif fd in self._clients:
                     self._read_request(fd)
                 elif fd == self._wake:
-                    os.read(self._wake, 4096)
-                else:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake, 4096)
+                elif fd == self._listening.fileno():
                     self._accept()
             self._reap()
 
     def _accept(self) -> None:
-        client, _ = self._listening.accept()
+        try:
+            client, _ = self._listening.accept()
+        except BlockingIOError:
+            return
+        client.settimeout(0)
         self._clients[client.fileno()] = client
         self._poll.register(client, select.POLLIN)
 
@@ -104,6 +117,8 @@ class PodInit:
         client = self._clients[fd]
         try:
             message, fds = messages.receive(client)
+        except BlockingIOError:
+            return
         except OSError:
             self._drop(fd)
             return
@@ -115,6 +130,7 @@ class PodInit:
         try:
             messages.send(client, answer, opened)
             if message["op"] == "watch" and "ok" in answer:
+                client.settimeout(_PATIENCE)
                 for run in self._runs.values():
                     messages.send(client, run.describe())
                 messages.send(client, {"synced": True})
@@ -159,6 +175,7 @@ class PodInit:
             plan = {**joined.plan, **plan, "join": joined.pid}
         log = LogFile(message["log"], message["max_bytes"], message["max_files"]) if "log" in message else None
         report, tell = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(report, False)
         outputs: dict[int, str] = {}
         if log is None:
             stdio, close = (fds[1], fds[2], fds[3]), [tell]
@@ -182,7 +199,10 @@ class PodInit:
 
     def _read_report(self, fd: int) -> None:
         run = self._reports[fd]
-        data = os.read(fd, _CHUNK)
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
         run.reported += data
         if data:
             return

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,12 +35,17 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Machine(NamedTuple):
-    """What of this machine is shown to every container. `links` are (path, target) at the top, as /bin -> usr/bin."""
+    """What of this machine is shown to every container. `links` are (path, target) at the top, as /bin -> usr/bin.
+
+    `private_files` and `private_folders` are those of /etc that only root may read; root's containers see them empty.
+    """
 
     folders: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
     installation: tuple[str, ...]
     capabilities: int = 41
+    private_files: tuple[str, ...] = ()
+    private_folders: tuple[str, ...] = ()
 
 
 def this_machine() -> Machine:
@@ -58,7 +64,24 @@ def this_machine() -> Machine:
     wanted = [path for path in sorted(prefixes) if not _below(path, folders)]
     outermost = [path for path in wanted if not _below(path, [other for other in wanted if other != path])]
     last = int(pathlib.Path("/proc/sys/kernel/cap_last_cap").read_text())
-    return Machine(tuple(folders), tuple(links), tuple(outermost), last + 1)
+    files, closed = _private("/etc") if os.geteuid() == 0 else ((), ())
+    return Machine(tuple(folders), tuple(links), tuple(outermost), last + 1, files, closed)
+
+
+def _private(top: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files and folders below one that others than their owner cannot read: password hashes, hosts' keys."""
+    files, closed = [], []
+    for folder, inner, names in os.walk(top):
+        for name in list(inner):
+            path = os.path.join(folder, name)
+            if not os.path.islink(path) and not os.stat(path).st_mode & stat.S_IXOTH:
+                closed.append(path)
+                inner.remove(name)
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path) and not os.stat(path).st_mode & stat.S_IROTH:
+                files.append(path)
+    return tuple(files), tuple(closed)
 
 
 class Mount(NamedTuple):
@@ -108,7 +131,7 @@ def plan_of(
     layered = {"/etc", *(folder for mount in missing for folder in machine.folders if _below(mount.path, [folder]))}
     made = Skeleton(
         tuple(mount.path for mount in missing if is_folder(mount.source)),
-        tuple(mount.path for mount in missing if not is_folder(mount.source)),
+        (*(mount.path for mount in missing if not is_folder(mount.source)), *machine.private_files),
     )
     plan = {
         "root": root,
@@ -119,7 +142,7 @@ def plan_of(
             *((folder, folder, False) for folder in machine.folders if folder not in layered),
             *((path, path, False) for path in machine.installation),
         ],
-        "tmpfs": [],
+        "closed": machine.private_folders,
         "guarded": not identity.privileged,
         # An outer mount must not hide an inner one.
         "volumes": sorted(placed, key=lambda mount: mount.path.count("/")),

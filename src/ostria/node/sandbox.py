@@ -23,6 +23,8 @@ from ostria.node.messages import Message
 from ostria.node.userns import NodeNamespaces
 
 START_BOUND = 10.0
+ANSWER_BOUND = 5.0
+"""Seconds that a pod's first process has for an answer, which takes it microseconds."""
 _OUTPUT_LIMIT = 64 * 1024
 
 
@@ -134,7 +136,7 @@ class Sandbox:
     def request(self, message: Message, fds: Sequence[int] = ()) -> tuple[Message, list[int]]:
         """Ask, and wait some microseconds for the answer. Raises Lost, and messages.Refused."""
         try:
-            with messages.connect(str(self.folder), pod_init.SOCKET) as sock:
+            with messages.connect(str(self.folder), pod_init.SOCKET, ANSWER_BOUND) as sock:
                 return messages.request(sock, message, fds)
         except OSError as error:
             raise Lost(str(error)) from None
