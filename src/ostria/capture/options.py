@@ -39,6 +39,7 @@ def arguments(capture: Capture) -> list[str]:
     # Options of our own, for a machine where the proxy is known by a mark on its packets.
     if capture.mark is not None:
         found += ["--mark", str(capture.mark), "--virtual-ranges", _joined(capture.virtual_ranges)]
+        found += ["--control-ports", _joined(capture.control_ports)]
     if capture.dns_servers:
         found += ["--dns-servers", _joined(capture.dns_servers)]
     return found
@@ -119,6 +120,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "-d": ("inbound_ports_exclude", _numbers),
     "-q": ("outbound_ports", _numbers),
     "-o": ("outbound_ports_exclude", _numbers),
+    "--control-ports": ("control_ports", _numbers),
     "-k": ("interfaces_reroute", _names),
     "-c": ("interfaces_exclude", _names),
     "--mark": ("mark", int),

@@ -190,6 +190,8 @@ def _outbound(capture: Capture, family: Family) -> Iterator[Rule]:
     redirect = Redirect(capture.outbound_port)
     for interface in capture.interfaces_exclude:
         yield _rule(_RETURN, Match(Field.OUT_INTERFACE, interface))
+    for port in capture.control_ports:
+        yield _rule(_RETURN, _TCP, _to_port(port))
     for port in capture.outbound_ports_exclude:
         yield _rule(_RETURN, _TCP, _to_port(port))
         yield _rule(_RETURN, _UDP, _to_port(port))
@@ -265,7 +267,10 @@ def _invalid(capture: Capture) -> Iterator[Rule]:
 
 
 def _virtual(capture: Capture, family: Family) -> Iterator[Rule]:
-    for block in _of(family, capture.virtual_ranges):
+    blocks = tuple(_of(family, capture.virtual_ranges))
+    # The agent marks its calls as the proxy's, and the control plane is behind a virtual address.
+    yield from (_rule(_RETURN, _TCP, _to_port(port)) for port in capture.control_ports if blocks)
+    for block in blocks:
         for owner in _owners(capture):
             yield _rule(Reset(), _TCP, Match(Field.DESTINATION, block), owner)
 

@@ -25,6 +25,7 @@ Ports = tuple[int, ...]
 PROXY_ID = 1337
 
 _AGENT_PORT = 15020
+_CONTROL_PORT = 15012
 
 _PREFIX = "traffic.sidecar.istio.io/"
 _STATUS_PORT = "status.sidecar.istio.io/port"
@@ -57,6 +58,9 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True):
     tunnel_port: int = 15008
     # The proxy and its agent listen here themselves; nobody captures these.
     own_ports: Ports = (_AGENT_PORT, 15021, 15090)
+    # Where the proxy and its agent call the control plane. With a mark these go uncaptured by their number: the
+    # sockets of Envoy's own stream to the control plane are made by gRPC, which sets no mark.
+    control_ports: Ports = ()
 
     inbound_ports: Ports | Everything = "*"
     # Istio: heeded only where all inbound ports are captured.
@@ -86,7 +90,9 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True):
 
 def marked(*virtual_ranges: Network) -> Capture:
     """The capture of one machine: Envoy is known by its mark, and resets what no Service owns of the virtual ranges."""
-    return Capture(proxy_uids=(), proxy_gids=(), mark=PROXY_ID, virtual_ranges=virtual_ranges)
+    return Capture(
+        proxy_uids=(), proxy_gids=(), mark=PROXY_ID, virtual_ranges=virtual_ranges, control_ports=(_CONTROL_PORT,)
+    )
 
 
 def read_annotations(

@@ -87,14 +87,16 @@ def sidecar(pod: Pod, owner: Owner, parameters: Parameters) -> Partial:
     """The proxy of a workload, and the step that sends the pod's traffic through it."""
     proxy = _proxy(pod, owner, parameters, role="sidecar")
     proxy["resources"] = parameters.resources
+    # A mark may be set only by who has power over the pod's network, and keeps it as user 0 alone.
+    marks = parameters.capture.mark is not None
     proxy["securityContext"] = {
         "allowPrivilegeEscalation": False,
         "privileged": False,
         "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "runAsUser": parameters.user,
-        "runAsGroup": parameters.group,
-        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": not marks,
+        "runAsUser": 0 if marks else parameters.user,
+        "runAsGroup": 0 if marks else parameters.group,
+        "capabilities": {"drop": ["ALL"]} | ({"add": ["NET_ADMIN"]} if marks else {}),
     }
     if parameters.status_port and parameters.settings.startup_failures:
         # What starts after the proxy waits for this, so it is asked often.
@@ -232,7 +234,7 @@ def _proxy(pod: Pod, owner: Owner, parameters: Parameters, *, role: str) -> Part
             f"--log_output_level={parameters.agent_log_level}",
         ],
         "ports": [{"name": "http-envoy-prom", "containerPort": STATS_PORT, "protocol": "TCP"}],
-        "env": _environment(pod, owner, parameters),
+        "env": _environment(pod, owner, parameters, role=role),
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, _, path in _VOLUMES),
             *parameters.volume_mounts,
@@ -258,7 +260,7 @@ def _health() -> Partial:
     return {"httpGet": {"path": "/healthz/ready", "port": HEALTH_PORT}, "timeoutSeconds": 3}
 
 
-def _environment(pod: Pod, owner: Owner, parameters: Parameters) -> list[Partial]:
+def _environment(pod: Pod, owner: Owner, parameters: Parameters, *, role: str) -> list[Partial]:
     settings = parameters.settings
     config = dict(parameters.proxy_config)
     if parameters.agent_port != config.get("statusPort", AGENT_PORT):
@@ -300,8 +302,8 @@ def _environment(pod: Pod, owner: Owner, parameters: Parameters) -> list[Partial
     if settings.local_inbound:
         # Applications that listen on loopback only are probed there.
         variables.append(_given("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true"))
-    if parameters.capture.mark is not None:
-        # Ours: Envoy sets this mark on its own packets, and capture lets them pass.
+    if parameters.capture.mark is not None and role == "sidecar":
+        # Ours: Envoy sets this mark on its own packets, and capture lets them pass. Nobody captures a gateway's.
         variables.append(_given("OSTRIA_SOCKET_MARK", str(parameters.capture.mark)))
     return variables + _metadata(parameters)
 
