@@ -140,6 +140,8 @@ def test_probes_and_metrics_of_the_application():
         ("sidecar", {"PROXY_CONFIG": '{"drainDuration":"x"}'}, 'drainDuration: "x" is not a duration'),
         ("sidecar", {"ISTIO_KUBE_APP_PROBERS": '{"/a":{}}'}, "ISTIO_KUBE_APP_PROBERS /a: neither"),
         ("sidecar", {"ISTIO_KUBE_APP_PROBERS": '{"/a":{"tcpSocket":{"port":"http"}}}'}, '"http" is no number'),
+        ("sidecar", {"ISTIO_KUBE_APP_PROBERS": '{"/a":{"tcpSocket":{"port":70000}}}'}, "70000 is no port"),
+        ("sidecar", {"PROXY_CONFIG": '{"proxyMetadata":[1]}'}, "proxyMetadata is no JSON object"),
         ("sidecar", {"OSTRIA_SOCKET_MARK": "x"}, "OSTRIA_SOCKET_MARK"),
     ],
 )

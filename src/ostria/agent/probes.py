@@ -43,7 +43,8 @@ class Probes:
             if prober.scheme == "HTTPS":
                 return await self._https(path, deadline + 1.0), ""
             return await self._http(prober, deadline, agent), ""
-        except (OSError, HttpError) as error:
+        except (OSError, ValueError, HttpError) as error:
+            # A ValueError is a host or a service name that cannot be sent.
             return 500, f"{prober.kind}: {error}"
 
     def _place(self, prober: Prober) -> tuple[str, int]:
@@ -62,6 +63,8 @@ class Probes:
 
     async def _grpc(self, prober: Prober, deadline: float) -> tuple[int, str]:
         service = prober.service.encode()
+        if len(service) > 127:
+            raise ValueError("the service's name is too long")
         # HealthCheckRequest{service = 1}, HealthCheckResponse{status = 1, SERVING = 1}: grpc.io, health checking.
         message = b"\x0a" + bytes((len(service),)) + service if service else b""
         call = UnaryCall(_HEALTH, message, authority=f"{prober.host or self._settings.probed}:{prober.port}")

@@ -5,6 +5,7 @@ identity ready --> Envoy runs --> (SIGTERM, /quitquitquit) --> drain --> Envoy e
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ def run(argv: Sequence[str], env: Mapping[str, str]) -> int:
     except SettingsError as error:
         log("error", str(error))
         return 65
+    # Whoever forked us may have switched it off, to keep memory shared; ours would grow without it.
+    gc.enable()
     agent = _Agent(Envoy(settings, env), IdentityKeeper(argv, env, settings.root_file))
     status = StatusServer(settings, agent.envoy, agent.identity, Probes(settings, argv, env), agent)
     loop = Loop()

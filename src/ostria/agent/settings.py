@@ -116,7 +116,10 @@ def read(argv: Sequence[str], env: Mapping[str, str]) -> Settings:
     role, flags = _flags(argv)
     config = _json(env, "PROXY_CONFIG")
     # What ProxyConfig.proxyMetadata says, Istio's injection repeats in the environment, which goes first.
-    env = {**{name: str(value) for name, value in config.get("proxyMetadata", {}).items()}, **env}
+    metadata = config.get("proxyMetadata") or {}
+    if not isinstance(metadata, dict):
+        raise SettingsError("PROXY_CONFIG: proxyMetadata is no JSON object")
+    env = {**{name: str(value) for name, value in metadata.items()}, **env}
     discovery = flags.get("discoveryAddress") or config.get("discoveryAddress") or Settings().discovery_address
     authority = env.get("CA_ADDR") or discovery
     domain = flags.get("domain", "")
@@ -143,7 +146,7 @@ def read(argv: Sequence[str], env: Mapping[str, str]) -> Settings:
         authority_address=authority,
         authority_name=_server_name(env, authority),
         certificate_lifetime=int(seconds(env.get("SECRET_TTL") or "24h", "SECRET_TTL")),
-        agent_port=_number(config.get("statusPort") or Settings().agent_port, "statusPort"),
+        agent_port=_port(config.get("statusPort") or Settings().agent_port, "statusPort"),
         probes_loopback=env.get("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "").lower() == "true",
         concurrency=_concurrency(flags, config, env),
         log_level=flags.get("proxyLogLevel") or "warning",
@@ -249,7 +252,7 @@ def _prober(path: str, probe: Any) -> Prober:
         if isinstance(asked, dict):
             return Prober(
                 kind,
-                _number(asked.get("port"), what),
+                _port(asked.get("port"), what),
                 str(asked.get("host") or ""),
                 "/" + str(asked.get("path") or "").lstrip("/"),
                 str(asked.get("scheme") or "HTTP").upper(),
@@ -265,7 +268,14 @@ def _metrics(annotations: Mapping[str, Any]) -> Metrics | None:
     if not annotations or str(annotations.get("scrape", "")).lower() == "false":
         return None
     path = "/" + str(annotations.get("path") or "/metrics").lstrip("/")
-    return Metrics(_number(annotations.get("port") or 80, "ISTIO_PROMETHEUS_ANNOTATIONS"), path)
+    return Metrics(_port(annotations.get("port") or 80, "ISTIO_PROMETHEUS_ANNOTATIONS"), path)
+
+
+def _port(value: object, what: str) -> int:
+    number = _number(value, what)
+    if not 0 < number < 65_536:
+        raise SettingsError(f"{what}: {number} is no port")
+    return number
 
 
 def _number(value: object, what: str) -> int:

@@ -29,7 +29,7 @@ CONNECTIONS = 64
 HEAD_BOUND, METRICS_BOUND = 10.0, 30.0
 """How long (seconds) a request may take to arrive, and all metrics to be passed on."""
 
-_LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1", "")
+_LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -77,11 +77,11 @@ class StatusServer:
                 await wait(self._room)
             await readable(listening)
             try:
-                sock, _ = listening.accept()
+                sock, peer = listening.accept()
             except OSError:
                 continue  # It went away, or there are no descriptors left for it.
             self._open += 1
-            loop.start(self._connection(Stream(sock, now() + HEAD_BOUND)))
+            loop.start(self._connection(Stream(sock, now() + HEAD_BOUND, peer[0])))
 
     async def _connection(self, stream: Stream) -> None:
         try:
@@ -108,7 +108,7 @@ class StatusServer:
             agent = fields(head[1:]).get("user-agent", "kube-probe")
             await stream.write(answer(*await self._probes.ask(path, agent)))
         elif path in ("/quitquitquit", "/drain", "/debug"):
-            await stream.write(await self._private(method, path, stream.peer()))
+            await stream.write(await self._private(method, path, stream.peer))
         else:
             await stream.write(answer(404))
 

@@ -28,11 +28,13 @@ class HttpError(Exception):
 class Stream:
     """One connection; every wait ends at the deadline with TimeoutError."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, deadline: float, peer: str = "") -> None:
         sock.setblocking(False)  # noqa: FBT003 - The standard library's own.
         self._sock = sock
         self._kept = b""
         self.deadline = deadline
+        # Who is at the other end, taken when it was accepted: one that is gone can no longer be asked about.
+        self.peer = peer
 
     async def read(self) -> bytes:
         """Some bytes, b"" at the end."""
@@ -84,13 +86,6 @@ class Stream:
         """Give back what was read too much."""
         self._kept = data + self._kept
 
-    def peer(self) -> str:
-        """The other end's address, "" if it is gone."""
-        try:
-            return str(self._sock.getpeername()[0])
-        except OSError:
-            return ""
-
     def close(self) -> None:
         """End the connection."""
         self._sock.close()
@@ -138,11 +133,11 @@ class Response(NamedTuple):
     async def copy(self, sink: Sink) -> None:
         """Pass the body on, piece by piece. Raises HttpError if it breaks off."""
         if "chunked" in self.headers.get("transfer-encoding", ""):
-            while size := _hexadecimal(await self.stream.read_line()):
+            while size := _size(await self.stream.read_line(), 16):
                 await _copy(self.stream, size, sink)
                 await self.stream.read_line()
         elif "content-length" in self.headers:
-            await _copy(self.stream, int(self.headers["content-length"]), sink)
+            await _copy(self.stream, _size(self.headers["content-length"].encode(), 10), sink)
         else:
             while piece := await self.stream.read():
                 await sink(piece)
@@ -225,11 +220,14 @@ _REASONS = {
 }
 
 
-def _hexadecimal(line: bytes) -> int:
+def _size(text: bytes, base: int) -> int:
     try:
-        return int(line.partition(b";")[0], 16)
+        size = int(text.partition(b";")[0], base)
     except ValueError:
-        raise HttpError("a chunk has no size") from None
+        size = -1
+    if size < 0:
+        raise HttpError("a body has no size")
+    return size
 
 
 async def _copy(stream: Stream, size: int, sink: Sink) -> None:
