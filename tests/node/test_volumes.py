@@ -169,7 +169,23 @@ spec:
   volumes: [{{name: v, hostPath: {{path: {path}}}}}]
   containers: [{{name: app, image: x, command: [sleep, "1000"], volumeMounts: [{{name: v, mountPath: /v}}]}}]
 """)
-    async with running_node(settings._replace(host_paths=(str(tmp_path / "shown"),)), world) as node:
+    (tmp_path / "shared").mkdir(mode=0o777)
+    world.put(f"""
+metadata: {{name: shared}}
+spec:
+  volumes: [{{name: v, hostPath: {{path: {tmp_path}/shared}}}}]
+  containers:
+  - name: app
+    image: x
+    workingDir: {tmp_path}/shared
+    command: [sh, -c, "echo hi > made; sleep 1000"]
+    volumeMounts: [{{name: v, mountPath: {tmp_path}/shared}}]
+    readinessProbe: {{exec: {{command: [test, -s, made]}}, periodSeconds: 1, failureThreshold: 1000}}
+""")
+    allowed = settings._replace(host_paths=(str(tmp_path / "shown"),), shared_paths=(str(tmp_path / "shared"),))
+    async with running_node(allowed, world) as node:
+        await world.until_ready("shared")
+        assert (tmp_path / "shared" / "made").read_text() == "hi\n"
         await world.until_ready("good")
         assert await node.exec("good", "app", "cat", "/v/file") == (0, "hi")
         assert (await node.exec("good", "app", "touch", "/v/file"))[0] == 1

@@ -123,9 +123,8 @@ class Assembly:
                 place.chmod(0o2777)
 
     def _check_host_path(self, path: str, kind: str) -> None:
-        real = os.path.realpath(path)
-        allowed = (os.path.realpath(each) for each in self._ground.settings.host_paths)
-        if not any(real == each or real.startswith(each.rstrip("/") + "/") for each in allowed):
+        real, settings = os.path.realpath(path), self._ground.settings
+        if not _is_below(real, (*settings.host_paths, *settings.shared_paths)):
             raise Unresolved(f"hostPath {path} is not among the folders that pods may see")
         if kind in ("Directory", "File") or not kind:
             there = os.path.isfile(real) if kind == "File" else os.path.isdir(real) if kind else os.path.exists(real)
@@ -176,7 +175,9 @@ class Assembly:
         if volume is None:
             raise Unresolved(f'container "{container.name}" mounts "{mount.name}", which is no volume of the pod')
         if volume.host_path is not None:
-            source, writable = pathlib.Path(os.path.realpath(volume.host_path.path)), False
+            real = os.path.realpath(volume.host_path.path)
+            shared = _is_below(real, self._ground.settings.shared_paths)
+            source, writable = pathlib.Path(real), shared and not mount.read_only
         else:
             source, writable = self._place(volume), volume.empty_dir is not None and not mount.read_only
         sub_path = mount.sub_path or environment.expand(mount.sub_path_expr, variables)
@@ -196,6 +197,11 @@ class Assembly:
                 return file.read(_LAST_WORDS_LIMIT).decode(errors="replace")
         except FileNotFoundError:
             return ""
+
+
+def _is_below(real: str, folders: tuple[str, ...]) -> bool:
+    allowed = map(os.path.realpath, folders)
+    return any(real == each or real.startswith(each.rstrip("/") + "/") for each in allowed)
 
 
 def _is_folder(path: str) -> bool | None:

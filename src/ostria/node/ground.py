@@ -22,7 +22,8 @@ from ostria.node.userns import NodeNamespaces
 class Settings(NamedTuple):
     """How a node runs. `second` is how long a second of probes, hooks and grace periods takes: tests make it shorter.
 
-    `host_paths` are the folders of this machine that pods may see (read-only) by hostPath.
+    `host_paths` are the folders of this machine that pods may see (read-only) by hostPath; those of `shared_paths`
+    they may change as well: where somebody runs a program in a folder of their own.
     """
 
     state: pathlib.Path
@@ -30,6 +31,7 @@ class Settings(NamedTuple):
     host_ip: str = "127.0.0.1"
     rootless: bool = False
     host_paths: tuple[str, ...] = ()
+    shared_paths: tuple[str, ...] = ()
     pace: Pace = Pace()
     log_limits: LogLimits = LogLimits()
     second: float = 1.0

@@ -48,6 +48,7 @@ class Run:
         self.code: int | None = None
         self.signal = 0
         self.error = ""
+        self.is_forgotten = False
         self.pipes: dict[int, str] = {}
 
     def describe(self) -> Message:
@@ -151,8 +152,11 @@ class PodInit:
                     os.kill(run.pid, message["signal"])
             case "forget":
                 run = self._runs[message["name"]]
+                run.is_forgotten = True
                 if run.code is not None:
                     del self._runs[run.name]
+                elif run.pid:
+                    os.kill(run.pid, signal.SIGKILL)
             case "sockets":
                 opened += [socket.socket(*arguments).detach() for arguments in message["arguments"]]
             case "namespaces":
@@ -223,6 +227,8 @@ class PodInit:
             self._finish(run, *stray)
         elif not run.pid:
             self._finish(run, 128 << 8, time.time())
+        elif run.is_forgotten:
+            os.kill(run.pid, signal.SIGKILL)
         elif not run.error:
             self._announce(run)
 
@@ -277,6 +283,8 @@ class PodInit:
         run.signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         run.code = 128 + run.signal if run.signal else os.WEXITSTATUS(status)
         self._announce(run)
+        if run.is_forgotten:
+            del self._runs[run.name]
 
     def _announce(self, run: Run) -> None:
         for fd in list(self._watchers):

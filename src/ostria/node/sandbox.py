@@ -187,12 +187,7 @@ class Sandbox:
 
     def end_exec(self, name: str) -> None:
         """Kill a run if it still runs, and forget it."""
-        with contextlib.suppress(Lost, messages.Refused):
-            if self.runs.get(name, Run(name)).code is None:
-                self.request({"op": "signal", "name": name, "signal": 9})
-            else:
-                self.request({"op": "forget", "name": name})
-        self.runs.pop(name, None)
+        self.forget(name)
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal to a run; nothing happens if it has ended."""
@@ -200,7 +195,7 @@ class Sandbox:
             self.request({"op": "signal", "name": name, "signal": number})
 
     def forget(self, name: str) -> None:
-        """Let the record of a run that has ended go."""
+        """Let the record of a run go; if it still runs, kill it."""
         self.runs.pop(name, None)
         with contextlib.suppress(messages.Refused, Lost):
             self.request({"op": "forget", "name": name})

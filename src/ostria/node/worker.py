@@ -27,6 +27,7 @@ from ostria.node.environment import Addresses, Unresolved
 from ostria.node.ground import Ground
 from ostria.node.images import NotMapped
 from ostria.node.lifecycle import ContainerRecord, PodRecord, Start, State, Stop
+from ostria.node.network.addresses import NoAddressLeft
 from ostria.node.pods import Container, Pod, Probe, write_pod
 from ostria.node.probes import Tally
 from ostria.node.sandbox import Lost, Run, Sandbox, remove_folder
@@ -147,7 +148,7 @@ class Worker:
             if self._stale:
                 await self._assembly.prepare(self.pod, self._addresses)
                 self._stale = False
-        except (OSError, Unresolved, messages.Refused) as error:
+        except (OSError, Unresolved, messages.Refused, NoAddressLeft) as error:
             # What runs goes on with the volumes that it has.
             self._retry_at = now + self._ground.settings.pace.configuration
             self._say("Warning", reason, str(error))
@@ -187,6 +188,9 @@ class Worker:
 
     def _take_over(self, sandbox: Sandbox) -> None:
         """Hear what has happened while no node looked."""
+        for name in [name for name in sandbox.runs if name.startswith("exec/")]:
+            # Whoever waited for it has gone with the node before.
+            sandbox.end_exec(name)
         for known in self.record.containers.values():
             run = sandbox.runs.get(known.run)
             if run is not None:
