@@ -9,8 +9,9 @@ import socket
 import time
 
 from doubles.node_network import Pod, World, running_network, slices_of, web
+from ostria.capture.netlink import Message
 from ostria.node.network.balancer import list_tables
-from ostria.node.network.netlink import Message, Netlink
+from ostria.node.network.netlink import Netlink
 from ostria.node.network.services import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 
 
@@ -20,7 +21,7 @@ def host_network() -> dict[str, object]:
     requests = {"links": 18, "addresses": 22, "routes": 26, "rules": 34}
     with Netlink(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)) as route:
         for name, kind in requests.items():
-            bodies = route.dump(Message(kind, 0, bytes(16)))
+            bodies = route.dump(Message(kind, 0, bytes(16), name))
             # A link's answer holds counters; its index, flags and name stand before them.
             found[name] = sorted(body[:8] if name == "links" else _without_cache(name, body) for body in bodies)
     if os.geteuid() == 0:

@@ -18,18 +18,9 @@ import socket
 import struct
 from typing import NamedTuple
 
+from ostria.capture.netlink import APPEND, CREATE, Message, attribute, nest, text
 from ostria.node.network.addresses import Address, Plan, Range
-from ostria.node.network.netlink import (
-    NLM_F_APPEND,
-    NLM_F_CREATE,
-    Message,
-    attribute,
-    attributes,
-    be32,
-    nested,
-    text,
-    u32,
-)
+from ostria.node.network.netlink import attributes, be32, u32
 from ostria.node.network.services import (
     AFFINITY_SLOTS,
     Backend,
@@ -109,7 +100,7 @@ class Rules:
         out = self._to(Backend(gateway.packed, forwarder_port))
         forbidden = [ipaddress.ip_network(text_) for text_ in FORBIDDEN[family.version]]
         messages = [
-            self._message(_NEW_TABLE, attribute(1, text(self.table)), "table"),
+            self._message(_NEW_TABLE, text(1, self.table), "table"),
             self._set(SERVICES, _MAP, key, data_type=_DATA_VERDICT),
             self._set(ITSELF, 0, 2 * family.size),
             self._chain("prerouting", "nat", _PREROUTING, -100),
@@ -157,7 +148,7 @@ class Rules:
 
     def remove(self) -> list[Message]:
         """Remove the table."""
-        return [self._message(_DEL_TABLE, attribute(1, text(self.table)), "remove the table", flags=0)]
+        return [self._message(_DEL_TABLE, text(1, self.table), "remove the table", flags=0)]
 
     def add_pod(self, address: bytes) -> list[Message]:
         """Let a pod reach itself through a virtual address."""
@@ -185,13 +176,13 @@ class Rules:
         elif after is None or before.backends != after.backends or before.affinity != after.affinity:
             messages.append(self._message(_DEL_RULE, self._named(chain), f"empty {chain}", flags=0))
         if after is None:
-            body = attribute(1, text(self.table)) + attribute(3, text(chain))
+            body = text(1, self.table) + text(3, chain)
             messages.append(self._message(_DEL_CHAIN, body, f"remove {chain}", flags=0))
             return messages
         if before is None or before.backends != after.backends or before.affinity != after.affinity:
             messages += self._choice(after)
         if come := sorted(new - old):
-            verdict = nested(2, nested(2, attribute(1, be32(_GOTO)), attribute(2, text(chain))))
+            verdict = nest(2, nest(2, attribute(1, be32(_GOTO)), text(2, chain)))
             elements = [self._front_key(protocol, front) + verdict for front in come]
             messages.append(self._elements(_NEW_ELEMENT, SERVICES, elements))
         return messages
@@ -262,25 +253,25 @@ class Rules:
         return self._load(self.family.destination, _R0) + _compare(address.packed)
 
     def _within(self, range_: Range) -> bytes:
-        mask = nested(4, attribute(1, range_.netmask.packed))
-        zero = nested(5, attribute(1, bytes(self.family.size)))
+        mask = nest(4, attribute(1, range_.netmask.packed))
+        zero = nest(5, attribute(1, bytes(self.family.size)))
         size = attribute(3, be32(self.family.size))
         masked = _expression("bitwise", attribute(1, be32(_R0)) + attribute(2, be32(_R0)) + size + mask + zero)
         return self._load(self.family.destination, _R0) + masked + _compare(range_.network_address.packed)
 
     def _chain(self, name: str, kind: str = "", hook: int = 0, priority: int = 0) -> Message:
-        body = attribute(1, text(self.table)) + attribute(3, text(name))
+        body = text(1, self.table) + text(3, name)
         if kind:
-            body += nested(4, attribute(1, be32(hook)), attribute(2, be32(priority)))
-            body += attribute(5, be32(_ACCEPT)) + attribute(7, text(kind))
+            body += nest(4, attribute(1, be32(hook)), attribute(2, be32(priority)))
+            body += attribute(5, be32(_ACCEPT)) + text(7, kind)
         return self._message(_NEW_CHAIN, body, f"chain {name}")
 
     def _rule(self, chain: str, expressions: bytes) -> Message:
-        body = self._named(chain) + nested(4, expressions)
-        return self._message(_NEW_RULE, body, f"rule in {chain}", flags=NLM_F_CREATE | NLM_F_APPEND)
+        body = self._named(chain) + nest(4, expressions)
+        return self._message(_NEW_RULE, body, f"rule in {chain}", flags=CREATE | APPEND)
 
     def _named(self, chain: str) -> bytes:
-        return attribute(1, text(self.table)) + attribute(2, text(chain))
+        return text(1, self.table) + text(2, chain)
 
     def _set(
         self, name: str, flags: int, key: int, *, data_type: int = 0, data_length: int = 0, number: int = 0
@@ -294,13 +285,13 @@ class Rules:
         return self._message(_NEW_SET, body + attribute(10, be32(number)), f"set {name}")
 
     def _elements(self, kind: int, name: str, elements: list[bytes], *, number: int = 0) -> Message:
-        body = self._named(name) + nested(3, *(nested(1, element) for element in elements))
+        body = self._named(name) + nest(3, *(nest(1, element) for element in elements))
         if number:
             body += attribute(4, be32(number))
-        flags = NLM_F_CREATE if kind == _NEW_ELEMENT else 0
+        flags = CREATE if kind == _NEW_ELEMENT else 0
         return self._message(kind, body, f"elements of {name}", flags=flags)
 
-    def _message(self, kind: int, body: bytes, about: str, *, flags: int = NLM_F_CREATE) -> Message:
+    def _message(self, kind: int, body: bytes, about: str, *, flags: int = CREATE) -> Message:
         header = struct.pack(">BBH", self.family.number, 0, 0)
         return Message(_SUBSYSTEM << 8 | kind, flags, header + body, f"{about} (IPv{self.family.version})")
 
@@ -310,11 +301,11 @@ def _padded(size: int) -> int:
 
 
 def _expression(name: str, data: bytes) -> bytes:
-    return nested(1, attribute(1, text(name)), nested(2, data))
+    return nest(1, text(1, name), nest(2, data))
 
 
 def _value(kind: int, data: bytes) -> bytes:
-    return nested(kind, attribute(1, data))
+    return nest(kind, attribute(1, data))
 
 
 def _payload(base: int, offset: int, length: int, register: int) -> bytes:
@@ -335,7 +326,7 @@ def _protocol(protocol: Protocol, operator: int = _EQUAL) -> bytes:
 
 
 def _lookup(name: str, source: int, destination: int | None = None, *, number: int = 0) -> bytes:
-    data = attribute(1, text(name)) + attribute(2, be32(source))
+    data = text(1, name) + attribute(2, be32(source))
     if destination is not None:
         data += attribute(3, be32(destination))
     if number:
@@ -348,9 +339,9 @@ def _immediate(register: int, value: bytes) -> bytes:
 
 
 def _verdict(code: int) -> bytes:
-    return _expression("immediate", attribute(1, be32(_VERDICT)) + nested(2, nested(2, attribute(1, be32(code)))))
+    return _expression("immediate", attribute(1, be32(_VERDICT)) + nest(2, nest(2, attribute(1, be32(code)))))
 
 
 def _goto(chain: str) -> bytes:
-    verdict = nested(2, attribute(1, be32(_GOTO)), attribute(2, text(chain)))
-    return _expression("immediate", attribute(1, be32(_VERDICT)) + nested(2, verdict))
+    verdict = nest(2, attribute(1, be32(_GOTO)), text(2, chain))
+    return _expression("immediate", attribute(1, be32(_VERDICT)) + nest(2, verdict))

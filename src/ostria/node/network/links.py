@@ -13,18 +13,9 @@ import ipaddress
 import socket
 import struct
 
+from ostria.capture.netlink import CREATE, EXCLUSIVE, Message, attribute, nest, text
 from ostria.node.network.addresses import Address, Plan, PodAddresses, Range
-from ostria.node.network.netlink import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    Message,
-    attribute,
-    attributes,
-    nested,
-    text,
-    u32,
-)
+from ostria.node.network.netlink import NLM_F_REPLACE, attributes, u32
 
 BRIDGE = "ostria0"
 POD_LINK = "eth0"
@@ -69,7 +60,7 @@ def pod_mac(index: int) -> bytes:
 
 def link_info(name: str) -> Message:
     """Ask for a link; the answer's interface index is at `link_index`."""
-    return Message(RTM_GETLINK, 0, _link() + attribute(_IFLA_IFNAME, text(name)), f"look for {name}")
+    return Message(RTM_GETLINK, 0, _link() + text(_IFLA_IFNAME, name), f"look for {name}")
 
 
 def link_index(body: bytes) -> int:
@@ -85,19 +76,19 @@ def is_ready(body: bytes) -> bool:
 
 def remove_link(name: str) -> Message:
     """Remove a link, and the other end if it is a pair."""
-    return Message(RTM_DELLINK, 0, _link() + attribute(_IFLA_IFNAME, text(name)), f"remove {name}")
+    return Message(RTM_DELLINK, 0, _link() + text(_IFLA_IFNAME, name), f"remove {name}")
 
 
 def make_bridge(plan: Plan) -> list[Message]:
     """The bridge itself. Its hardware address is given, for else it would change with its ports."""
     body = (
         _link()
-        + attribute(_IFLA_IFNAME, text(BRIDGE))
+        + text(_IFLA_IFNAME, BRIDGE)
         + attribute(_IFLA_MTU, u32(plan.mtu))
         + attribute(_IFLA_ADDRESS, BRIDGE_MAC)
-        + nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"bridge"))
+        + nest(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, b"bridge"))
     )
-    return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make {BRIDGE}")]
+    return [Message(RTM_NEWLINK, CREATE | EXCLUSIVE, body, f"make {BRIDGE}")]
 
 
 def set_up_node(plan: Plan, bridge: int) -> list[Message]:
@@ -121,7 +112,7 @@ def make_pair(pod: PodAddresses, bridge: int, namespace_fd: int) -> list[Message
     """A pod's link: one end is a port of the bridge and up, the other is `eth0` in the pod's namespace."""
     peer = (
         _link()
-        + attribute(_IFLA_IFNAME, text(POD_LINK))
+        + text(_IFLA_IFNAME, POD_LINK)
         + attribute(_IFLA_MTU, u32(pod.mtu))
         + attribute(_IFLA_ADDRESS, pod_mac(pod.number))
         + attribute(_IFLA_NET_NS_FD, u32(namespace_fd))
@@ -129,16 +120,16 @@ def make_pair(pod: PodAddresses, bridge: int, namespace_fd: int) -> list[Message
     name = pod_link(pod.number)
     body = (
         _link(flags=_IFF_UP)
-        + attribute(_IFLA_IFNAME, text(name))
+        + text(_IFLA_IFNAME, name)
         + attribute(_IFLA_MTU, u32(pod.mtu))
         + attribute(_IFLA_MASTER, u32(bridge))
-        + nested(
+        + nest(
             _IFLA_LINKINFO,
             attribute(_IFLA_INFO_KIND, b"veth"),
-            nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer)),
+            nest(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer)),
         )
     )
-    return [Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"make {name}")]
+    return [Message(RTM_NEWLINK, CREATE | EXCLUSIVE, body, f"make {name}")]
 
 
 def reach_pod(pod: PodAddresses, bridge: int) -> list[Message]:
@@ -188,7 +179,7 @@ def _up(index: int) -> Message:
 def _without_link_local(index: int) -> Message:
     """Without a link-local address nobody sends router solicitations or redirects on this link."""
     mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_NO_LINK_LOCAL]))
-    body = _link(index) + nested(_IFLA_AF_SPEC, nested(socket.AF_INET6, mode))
+    body = _link(index) + nest(_IFLA_AF_SPEC, nest(socket.AF_INET6, mode))
     return Message(RTM_NEWLINK, 0, body, f"keep interface {index} without link-local addresses")
 
 
@@ -198,7 +189,7 @@ def _address(index: int, address: Address) -> Message:
     scope = _RT_SCOPE_HOST if index == LOOPBACK else _RT_SCOPE_UNIVERSE
     header = struct.pack("=BBBBI", _family(address), address.max_prefixlen, flags, scope, index)
     body = header + attribute(1, address.packed) + attribute(2, address.packed)
-    return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, f"add {address}")
+    return Message(RTM_NEWADDR, CREATE | NLM_F_REPLACE, body, f"add {address}")
 
 
 def _route(
@@ -219,13 +210,13 @@ def _route(
     if to.version == 6:
         # IPv6 keeps routes of one destination apart by metric; REPLACE finds ours only if it names one.
         body += attribute(_RTA_PRIORITY, u32(512))
-    return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"route {to}")
+    return Message(RTM_NEWROUTE, CREATE | NLM_F_REPLACE, body, f"route {to}")
 
 
 def _neighbour(index: int, address: Address, mac: bytes) -> Message:
     header = struct.pack("=BxxxiHBB", _family(address), index, _NUD_PERMANENT, 0, 0)
     body = header + attribute(1, address.packed) + attribute(2, mac)
-    return Message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, f"know the neighbour {address}")
+    return Message(RTM_NEWNEIGH, CREATE | NLM_F_REPLACE, body, f"know the neighbour {address}")
 
 
 def _alone(address: Address) -> Range:

@@ -1,7 +1,7 @@
-"""Netlink messages and the conversation with the kernel: framing, attributes, errors.
+"""The conversation with the kernel over a netlink socket of some network namespace: requests, transactions, dumps.
 
 The kernel answers a netlink request before the send returns, so every call here is synchronous and waits for nothing.
-What the messages mean is decided in `links` (rtnetlink) and `balancer` (nf_tables).
+What the messages mean is decided in `links` (rtnetlink) and `balancer` (nf_tables); `capture.netlink` encodes them.
 """
 
 from __future__ import annotations
@@ -10,21 +10,14 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-# linux/netlink.h
-NLMSG_ERROR = 2
-NLMSG_DONE = 3
-NLM_F_REQUEST = 0x1
-NLM_F_ACK = 0x4
-NLM_F_DUMP = 0x300
+from ostria.capture.netlink import ACK, Message, encode
+
+# linux/netlink.h, linux/netfilter/nfnetlink.h
 NLM_F_REPLACE = 0x100
-NLM_F_EXCL = 0x200
-NLM_F_CREATE = 0x400
-NLM_F_APPEND = 0x800
-NLA_F_NESTED = 0x8000
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_DUMP = 0x300
 _NLA_TYPE_MASK = 0x3FFF
-# linux/netfilter/nfnetlink.h
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _BATCH_SUBSYSTEM = struct.pack(">BBH", 0, 0, 10)
 _HEADER = struct.Struct("=IHHII")
@@ -32,32 +25,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE = 1 << 18
 
 
-class Message(NamedTuple):
-    """One request. `kind` and `flags` are the header's (REQUEST is implied); `about` names it in an error."""
-
-    kind: int
-    flags: int
-    body: bytes
-    about: str = ""
-
-
 class NetlinkError(OSError):
     """The kernel has refused a message."""
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """One attribute, padded to four bytes."""
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
-
-
-def nested(kind: int, *attributes: bytes) -> bytes:
-    """An attribute that holds attributes."""
-    return attribute(kind | NLA_F_NESTED, b"".join(attributes))
-
-
-def text(value: str) -> bytes:
-    """A string as the kernel wants it: with a final NUL."""
-    return value.encode() + b"\0"
 
 
 def u32(value: int) -> bytes:
@@ -105,8 +74,8 @@ class Netlink:
 
     def commit(self, messages: Sequence[Message]) -> None:
         """Send nf_tables messages as one transaction: all of them have an effect, or NetlinkError and none has."""
-        begin = Message(_BATCH_BEGIN, 0, _BATCH_SUBSYSTEM)
-        end = Message(_BATCH_END, 0, _BATCH_SUBSYSTEM)
+        begin = Message(_BATCH_BEGIN, 0, _BATCH_SUBSYSTEM, "begin")
+        end = Message(_BATCH_END, 0, _BATCH_SUBSYSTEM, "end")
         self._converse([begin, *messages, end] if messages else [], len(messages))
 
     def _converse(self, messages: Sequence[Message], acknowledge: int) -> None:
@@ -117,18 +86,17 @@ class Netlink:
         if not messages:
             return
         first = self._sequence + 1
-        parts = []
-        for place, message in enumerate(messages):
-            self._sequence += 1
-            parts.append(self._frame(message, NLM_F_ACK if place == acknowledge else 0))
-        self._socket.send(b"".join(parts))
+        self._sequence += len(messages)
+        asked = list(messages)
+        asked[acknowledge] = _flagged(messages[acknowledge], ACK)
+        self._socket.send(encode(asked, first=first))
         acknowledged = False
         for kind, sequence, body in self._replies():
-            if kind != NLMSG_ERROR:
+            if kind != _NLMSG_ERROR:
                 continue
             (code,) = struct.unpack_from("=i", body)
             if code:
-                about = messages[sequence - first].about if first <= sequence <= self._sequence else ""
+                about = messages[sequence - first].what if first <= sequence <= self._sequence else ""
                 self._drain()
                 raise NetlinkError(-code, os.strerror(-code), about or None)
             acknowledged = acknowledged or sequence == first + acknowledge
@@ -137,13 +105,13 @@ class Netlink:
     def dump(self, message: Message) -> list[bytes]:
         """All objects that a dump request yields: their bodies, without the netlink header."""
         self._sequence += 1
-        self._socket.send(self._frame(message, NLM_F_DUMP))
+        self._socket.send(encode([_flagged(message, _NLM_F_DUMP)], first=self._sequence))
         found = []
         for kind, _, body in self._replies():
-            if kind == NLMSG_ERROR:
+            if kind == _NLMSG_ERROR:
                 (code,) = struct.unpack_from("=i", body)
-                raise NetlinkError(-code, os.strerror(-code), message.about or None)
-            if kind == NLMSG_DONE:
+                raise NetlinkError(-code, os.strerror(-code), message.what or None)
+            if kind == _NLMSG_DONE:
                 break
             found.append(body)
         return found
@@ -151,16 +119,11 @@ class Netlink:
     def get(self, message: Message) -> bytes | None:
         """One object; None if there is no such object."""
         self._sequence += 1
-        self._socket.send(self._frame(message, 0))
+        self._socket.send(encode([message], first=self._sequence))
         for kind, _, body in self._replies():
-            if kind != NLMSG_ERROR:
+            if kind != _NLMSG_ERROR:
                 return body
         return None
-
-    def _frame(self, message: Message, flags: int) -> bytes:
-        length = _HEADER.size + len(message.body)
-        header = _HEADER.pack(length, message.kind, NLM_F_REQUEST | message.flags | flags, self._sequence, 0)
-        return header + message.body + b"\0" * (-length % 4)
 
     def _replies(self) -> Iterator[tuple[int, int, bytes]]:
         while True:
@@ -177,3 +140,7 @@ class Netlink:
     def _drain(self) -> None:
         for _ in self._replies():
             pass
+
+
+def _flagged(message: Message, flags: int) -> Message:
+    return message._replace(flags=message.flags | flags)

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 
+from ostria.capture.netlink import Message
 from ostria.node import linux
 from ostria.node.network import addresses, balancer, control, links, outbound
 from ostria.node.network.addresses import Leases, Plan, PodAddresses
@@ -30,7 +31,7 @@ from ostria.node.network.balancer import Rules
 from ostria.node.network.broker import NETLINK_NETFILTER, NETLINK_ROUTE, Broker
 from ostria.node.network.control import Command, Entry, Reply, Settings
 from ostria.node.network.inbound import Exposure, PortTaken
-from ostria.node.network.netlink import Message, Netlink, NetlinkError
+from ostria.node.network.netlink import Netlink, NetlinkError
 from ostria.node.network.services import (
     EndpointSlice,
     Service,
@@ -52,7 +53,7 @@ END_BOUND = 5.0
 _VERSIONS: tuple[Version, ...] = (4, 6)
 _BATCH = 64
 """Virtual ports in one transaction, which has to fit into a socket's buffer."""
-_LOOKS, _BETWEEN_LOOKS = 500, 0.002
+_LOOKS, _BETWEEN_LOOKS = 1000, 0.002
 _SWITCHES = {
     "ipv4/ip_forward": "1",
     "ipv6/conf/all/forwarding": "1",
@@ -173,6 +174,8 @@ class Network:
             inside.send(links.set_up_pod(given, links.link_index(link)))
             await _until_ready(inside, links.POD_LINK)
             await _until_ready(self._route, links.pod_link(number))
+        # The bridge itself comes up with its first port.
+        await _until_ready(self._route, links.BRIDGE)
         self._route.send(links.reach_pod(given, self._bridge))
         if new:
             for version, rules in self._rules.items():
@@ -401,7 +404,7 @@ async def _ended(process: int) -> bool:
 
 
 async def _until_ready(namespace: Netlink, name: str) -> None:
-    """A link drops what is sent until the kernel has noticed that both ends are up, some milliseconds at most."""
+    """A link drops what is sent until the kernel has noticed that it is up: milliseconds; a bridge, up to a second."""
     for _ in range(_LOOKS):
         body = namespace.get(links.link_info(name))
         if body is None or links.is_ready(body):
