@@ -347,6 +347,29 @@ async def test_a_restarted_agent_takes_up_the_identity_that_is_there(tmp_path: p
         assert mesh.service.statistics().issued == 1
 
 
+def runs(pid: int) -> bool:
+    """Whether a process does; one that nobody has waited for does not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_an_envoy_that_a_killed_agent_left_is_replaced(tmp_path: pathlib.Path):
+    async with ground(tmp_path, GATEWAY) as mesh, mesh.agent("edge", role="router") as edge:
+        await edge.ready()
+        left = (await edge.debug())["envoy"]["pid"]
+        edge.process.kill()
+        await edge.process.wait()
+        assert (await edge.request(15000, "/ready")).status == 200
+        async with mesh.agent("edge", role="router", within=edge.pod) as again:
+            while not await again.status(15020, "/debug") or (await again.debug())["envoy"]["pid"] == 0:
+                await asyncio.sleep(0.01)
+            await again.ready()
+            assert not runs(left)
+            assert mesh.service.statistics().issued == 1
+
+
 async def test_metrics_are_envoys_the_agents_and_the_applications(tmp_path: pathlib.Path):
     annotations = {"ISTIO_PROMETHEUS_ANNOTATIONS": json.dumps({"scrape": "true", "port": "9100", "path": "/m"})}
     async with ground(tmp_path, GATEWAY) as mesh, mesh.agent("edge", role="router", env=annotations) as edge:

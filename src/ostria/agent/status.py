@@ -18,9 +18,9 @@ from typing import Protocol
 
 from ostria.agent.identity import IdentityKeeper
 from ostria.agent.loop import Flag, Loop, now, readable, wait
-from ostria.agent.probes import Probes
+from ostria.agent.probes import SOURCES, Probes
 from ostria.agent.settings import Settings
-from ostria.agent.streams import HttpError, Place, Stream, answer, chunk, connect, fields, request
+from ostria.agent.streams import HttpError, Stream, answer, chunk, connect, fields, request
 from ostria.agent.supervision import Envoy
 
 CONNECTIONS = 64
@@ -146,14 +146,14 @@ class StatusServer:
         )
         await stream.write(head.encode() + chunk(self._own_metrics().encode()))
         if self._envoy.pid:
-            await self._pass_on(stream, ("127.0.0.1", self._settings.admin_port), "/stats/prometheus")
+            await self._pass_on(stream, self._settings.admin_port, "/stats/prometheus")
         metrics = self._settings.metrics
         if metrics is not None:
-            await self._pass_on(stream, (self._settings.probed, metrics.port), metrics.path)
+            await self._pass_on(stream, metrics.port, metrics.path)
         await stream.write(chunk(b""))
 
-    async def _pass_on(self, stream: Stream, place: Place, path: str) -> None:
-        """One source's metrics; one that does not answer takes nothing from the others."""
+    async def _pass_on(self, stream: Stream, port: int, path: str) -> None:
+        """The metrics of one source within the pod; one that does not answer takes nothing from the others."""
         last = b"\n"
 
         async def sink(piece: bytes) -> None:
@@ -164,9 +164,8 @@ class StatusServer:
             except OSError as error:
                 raise _GoneError from error
 
-        try:
-            source = await connect(place, stream.deadline, sources=("127.0.0.6", "::6"))
-        except OSError:
+        source = await _within_pod(port, stream.deadline)
+        if source is None:
             return
         try:
             response = await request(source, "GET", path, {"accept": _PROMETHEUS})
@@ -189,6 +188,16 @@ class StatusServer:
             "# TYPE ostria_agent_envoy_restarts_total counter\n"
             f"ostria_agent_envoy_restarts_total {self._envoy.restarts}\n"
         )
+
+
+async def _within_pod(port: int, deadline: float) -> Stream | None:
+    """A connection to a port of this pod, in the family in which somebody listens; None where nobody does."""
+    for host in ("127.0.0.1", "::1"):
+        try:
+            return await connect((host, port), deadline, sources=SOURCES)
+        except OSError:
+            continue
+    return None
 
 
 class _GoneError(Exception):

@@ -52,6 +52,7 @@ class Envoy:
     async def run(self, binary: str) -> int:
         """Keep it running; returns the code that the agent is to end with."""
         deaths = 0
+        await self._end_another()
         while True:
             started = now()
             self._child = spawn(command(binary, self._settings), self._env)
@@ -122,6 +123,17 @@ class Envoy:
         except (OSError, HttpError):
             return "Envoy does not answer"
         return missing(text)
+
+    async def _end_another(self) -> None:
+        """End an Envoy that a killed agent has left in this pod: it holds our ports and nobody looks after it."""
+        try:
+            await fetch(self._admin, "POST", "/quitquitquit", now() + ADMIN_BOUND)
+            log("warn", "an Envoy without an agent was here and is ended")
+            while True:
+                await passes(self._stop, now() + _LOOK)
+                await fetch(self._admin, "GET", "/ready", now() + ADMIN_BOUND)
+        except (OSError, HttpError):
+            return  # Nobody is there, as it should be.
 
     async def _last_requests(self) -> None:
         drain = self._settings.drain
