@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from ostria.node.assembly import resolv_conf_of
 from ostria.node.environment import Addresses, Capacity, Objects, Unresolved, expand, field_of, quantity, variables_of
 from ostria.node.images import NotMapped, command_of, read_images
 from ostria.node.pods import Container, Pod, read_pod
@@ -126,6 +127,22 @@ def test_a_volume_finds_a_place_that_the_machine_lacks() -> None:
         "/usr/share/lacking/html",
     ]
     assert plan["dropped"] == [1], "a capability that the kernel does not know cannot be dropped"
+
+
+CLUSTER = "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local\noptions ndots:5\n"
+
+
+def test_a_pod_adds_to_its_name_service_or_replaces_it() -> None:
+    def check(spec: dict[str, object]) -> str:
+        return resolv_conf_of(read_pod({"metadata": {"name": "p"}, "spec": spec}), CLUSTER)
+
+    assert check({}) == CLUSTER
+    config = {"nameservers": ["1.2.3.4"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}]}
+    assert check({"dnsConfig": config}) == (
+        "nameserver 10.96.0.10\nnameserver 1.2.3.4\n"
+        "search default.svc.cluster.local svc.cluster.local x\noptions ndots:2\n"
+    )
+    assert check({"dnsPolicy": "None", "dnsConfig": config}) == "nameserver 1.2.3.4\nsearch x\noptions ndots:2\n"
 
 
 def a_pod() -> Pod:

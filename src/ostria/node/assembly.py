@@ -76,7 +76,7 @@ class Assembly:
         for name, text in (
             ("hosts", "\n".join(lines) + "\n"),
             ("hostname", f"{hostname}\n"),
-            ("resolv.conf", self._ground.network.resolv_conf(pod.metadata.namespace)),
+            ("resolv.conf", resolv_conf_of(pod, self._ground.network.resolv_conf(pod.metadata.namespace))),
             ("nsswitch.conf", _NSSWITCH),
         ):
             # What lies below a mounted overlay must not be replaced, only written again.
@@ -197,6 +197,24 @@ class Assembly:
                 return file.read(_LAST_WORDS_LIMIT).decode(errors="replace")
         except FileNotFoundError:
             return ""
+
+
+def resolv_conf_of(pod: Pod, cluster: str) -> str:
+    """The pod's resolv.conf: the cluster's with what the pod adds, or with policy None only that."""
+    found: dict[str, list[str]] = {"nameserver": [], "search": [], "options": []}
+    for line in cluster.splitlines() if pod.spec.dns_policy != "None" else ():
+        word, *values = line.split()
+        found.setdefault(word, []).extend(values)
+    given = pod.spec.dns_config
+    found["nameserver"] += given.nameservers
+    found["search"] += given.searches
+    for option in given.options:
+        # An option that the pod gives stands for the cluster's of that name.
+        found["options"] = [each for each in found["options"] if each.partition(":")[0] != option.name]
+        found["options"].append(f"{option.name}:{option.value}" if option.value else option.name)
+    lines = [f"nameserver {address}" for address in dict.fromkeys(found.pop("nameserver"))]
+    lines += [f"{word} {' '.join(dict.fromkeys(values))}" for word, values in found.items() if values]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _is_below(real: str, folders: tuple[str, ...]) -> bool:

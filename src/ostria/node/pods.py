@@ -320,6 +320,21 @@ class HostAlias(_Shape, frozen=True):
     hostnames: list[str] = []
 
 
+class DnsOption(_Shape, frozen=True):
+    """An option of resolv.conf."""
+
+    name: str = ""
+    value: str = ""
+
+
+class DnsConfig(_Shape, frozen=True):
+    """What a pod adds to its resolv.conf, or all of it."""
+
+    nameservers: list[str] = []
+    searches: list[str] = []
+    options: list[DnsOption] = []
+
+
 class ReadinessGate(_Shape, frozen=True):
     """A condition that somebody else sets and that readiness waits for."""
 
@@ -341,6 +356,8 @@ class PodSpec(_Shape, frozen=True):
     host_aliases: list[HostAlias] = []
     share_process_namespace: bool = False
     host_network: bool = False
+    dns_policy: str = "ClusterFirst"
+    dns_config: DnsConfig = DnsConfig()
     readiness_gates: list[ReadinessGate] = []
     security_context: SecurityContext = SecurityContext()
     node_name: str = ""
