@@ -137,6 +137,13 @@ async def test_udp_goes_to_endpoints_too(world: World) -> None:
         assert (data, peer[0]) == (b"ask", a.v4)
         await loop.sock_sendto(server, b"answer", peer)
         assert await loop.sock_recv(client, 100) == b"answer"
+        # A client that goes on asking is led to the endpoint that has taken the place of the first.
+        slices = [EndpointSlice("default", "u-4", "u", (EndpointPort(5353, "dns", "UDP"),), (Endpoint((a.v4,)),))]
+        with a.socket("0.0.0.0", socket.SOCK_DGRAM) as other:
+            other.bind(("0.0.0.0", 5353))
+            await world.network.update([service], slices)
+            await loop.sock_sendall(client, b"again")
+            assert (await loop.sock_recvfrom(other, 100))[0] == b"again"
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "10.244.9.9", "fe80::1"])

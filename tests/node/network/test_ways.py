@@ -104,6 +104,12 @@ async def test_node_ports_are_on_the_hosts_loopbacks(world: World) -> None:
         await asyncio.open_connection("127.0.0.1", port)
     await world.network.update([web("web", [a], node_port=preferred)], slices_of("web", [a]))
     assert world.network.ports["default/web:80"] == port
+    # Another wish is another matter.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        wish = free.getsockname()[1]
+    await world.network.update([web("web", [a], node_port=wish)], slices_of("web", [a]))
+    assert world.network.ports["default/web:80"] == wish
 
 
 async def test_exposed_ports_tell_the_client_by_proxy_protocol_and_may_be_strict(world: World) -> None:

@@ -104,7 +104,8 @@ class Inbound:
                 log.warning("port %d is taken: %s is on port %d", exposure.preferred, exposure.name, port)
             tasks = [self._tasks.create_task(self._accept(sock, exposure)) for sock in sockets]
             self._open[exposure.name] = _Listening(exposure, port, sockets, tasks)
-        remembered = {**self._remembered, **self.ports}
+        remembered = dict(self._remembered)
+        remembered.update({_memory(listening.exposure): listening.port for listening in self._open.values()})
         if remembered != self._remembered:
             self._remembered = remembered
             self._remember(remembered)
@@ -116,7 +117,7 @@ class Inbound:
                 return exposure.preferred, _listen(exposure.preferred)
             except OSError as error:
                 raise PortTaken(f"port {exposure.preferred} for {exposure.name}: {error.strerror}") from error
-        before = self._remembered.get(exposure.name)
+        before = self._remembered.get(_memory(exposure))
         candidates = [before] if before else []
         others = {listening.port for listening in self._open.values()}
         for port in (*candidates, *range(max(1, exposure.preferred), _LAST_PORT + 1)):
@@ -153,6 +154,11 @@ class Inbound:
             client.close()
             raise
         await self._relays.run(client, inside)
+
+
+def _memory(exposure: Exposure) -> str:
+    """What a port is remembered under: who wishes for another one shall not be given that of an older wish."""
+    return f"{exposure.name} {exposure.preferred}"
 
 
 class _Listening:

@@ -25,7 +25,7 @@ import msgspec
 
 from ostria.capture.netlink import Message
 from ostria.node import linux
-from ostria.node.network import addresses, balancer, control, links, outbound
+from ostria.node.network import addresses, balancer, conntrack, control, links, outbound
 from ostria.node.network.addresses import Leases, Plan, PodAddresses
 from ostria.node.network.balancer import Rules
 from ostria.node.network.broker import NETLINK_NETFILTER, NETLINK_ROUTE, Broker
@@ -283,6 +283,7 @@ class Network:
         for version, rules in self._rules.items():
             gone: list[list[Message]] = []
             come: list[list[Message]] = []
+            altered: list[tuple[VirtualPort, VirtualPort | None]] = []
             for key in changed:
                 service = self._tables.services.get(key)
                 slices = self._tables.slices.get(key, ())
@@ -293,11 +294,21 @@ class Network:
                 old, new = ({port.chain: port for port in ports} for ports in (before, after))
                 gone.extend([rules.replace(old[chain], None) for chain in old.keys() - new.keys()])
                 come.extend([rules.replace(old.get(chain), new[chain]) for chain in new])
+                altered += [(port, new.get(chain)) for chain, port in old.items()]
             # What goes first: an address may move from one Service to another.
             parts = [part for part in (*gone, *come) if part]
             for start in range(0, len(parts), _BATCH):
                 self._filter.commit([message for part in parts[start : start + _BATCH] for message in part])
+            if any(port.protocol == "UDP" and port != after for port, after in altered):
+                self._forget_stale(version, altered)
         self._drop_older_tables()
+
+    def _forget_stale(self, version: Version, altered: list[tuple[VirtualPort, VirtualPort | None]]) -> None:
+        entries = self._filter.dump(conntrack.list_entries(version))
+        for message in conntrack.forget_stale(version, entries, altered):
+            # It may have ended in between.
+            with contextlib.suppress(NetlinkError):
+                self._filter.send([message])
 
     def _drop_older_tables(self) -> None:
         """Only now the rules of the node before us go: until ours were complete theirs have decided."""
