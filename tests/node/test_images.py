@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from ostria.node import security
 from ostria.node.assembly import resolv_conf_of
 from ostria.node.environment import Addresses, Capacity, Objects, Unresolved, expand, field_of, quantity, variables_of
 from ostria.node.images import NotMapped, command_of, read_images
@@ -127,6 +128,34 @@ def test_a_volume_finds_a_place_that_the_machine_lacks() -> None:
         "/usr/share/lacking/html",
     ]
     assert plan["dropped"] == [1], "a capability that the kernel does not know cannot be dropped"
+
+
+def test_what_is_not_honoured_is_said() -> None:
+    container = {"name": "c", "ports": [{"containerPort": 1, "hostPort": 2}], "resources": {"limits": {"cpu": 1}}}
+    pod = read_pod(
+        {"metadata": {"name": "p"}, "spec": {"hostPID": True, "hostNetwork": True, "containers": [container]}}
+    )
+    said = security.decide(pod, pod.spec.containers[0], rootless=True).unhonoured
+    assert [words.split()[0].strip(",") for words in said] == ["resources.limits", "hostNetwork", "hostPID", "hostPort"]
+
+
+@pytest.mark.parametrize(
+    ("context", "uid", "gid", "nested"),
+    [
+        ({}, 0, 0, True),
+        ({"runAsUser": 5}, 5, 0, True),
+        ({"runAsUser": 1337, "capabilities": {"add": ["NET_ADMIN"]}}, 1337, 0, False),
+        ({"privileged": True}, 0, 0, False),
+    ],
+)
+def test_who_a_program_is(context: dict[str, object], uid: int, gid: int, nested: bool) -> None:
+    spec = {"containers": [{"name": "c", "securityContext": context}]}
+    pod = read_pod({"metadata": {"name": "p"}, "spec": spec})
+    identity = security.decide(pod, pod.spec.containers[0], rootless=False).identity
+    assert (identity.uid, identity.gid, identity.nested) == (uid, gid, nested)
+    kept = {name for number, name in enumerate(security.CAPABILITIES) if number not in identity.dropped}
+    assert ("NET_ADMIN" in kept) is not nested
+    assert ("MKNOD" in kept) is (nested or "privileged" in context)
 
 
 CLUSTER = "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local\noptions ndots:5\n"

@@ -187,6 +187,7 @@ class ContainerPort(_Shape, frozen=True):
     """A named port."""
 
     container_port: int
+    host_port: int = 0
     name: str = ""
     protocol: str = "TCP"
 
@@ -356,6 +357,8 @@ class PodSpec(_Shape, frozen=True):
     host_aliases: list[HostAlias] = []
     share_process_namespace: bool = False
     host_network: bool = False
+    host_pid: bool = msgspec.field(name="hostPID", default=False)
+    host_ipc: bool = msgspec.field(name="hostIPC", default=False)
     dns_policy: str = "ClusterFirst"
     dns_config: DnsConfig = DnsConfig()
     readiness_gates: list[ReadinessGate] = []

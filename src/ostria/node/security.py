@@ -122,8 +122,12 @@ def _ignored(pod: Pod, container: Container) -> list[str]:
     ):
         if any(value is not None and value != {"type": "RuntimeDefault"} for value in values):
             found.append(name)
-    if container.resources.limits:
-        found.append("resources.limits (no cgroups)")
-    if pod.spec.host_network:
-        found.append("hostNetwork (the pod has a network of its own)")
+    spec = pod.spec
+    for words, is_asked in (
+        ("resources.limits (no cgroups)", container.resources.limits),
+        ("hostNetwork (the pod has a network of its own)", spec.host_network),
+        ("hostPID, hostIPC (the pod has namespaces of its own)", spec.host_pid or spec.host_ipc),
+        ("hostPort (use a NodePort)", any(port.host_port for port in container.ports)),
+    ):
+        found += [words] if is_asked else []
     return found
