@@ -187,9 +187,9 @@ class ContainerPort(_Shape, frozen=True):
     """A named port."""
 
     container_port: int
-    host_port: int = 0
     name: str = ""
     protocol: str = "TCP"
+    host_port: int = 0
 
 
 class Resources(_Shape, frozen=True):
