@@ -138,12 +138,10 @@ class Rules:
                 self._rule(chain, self._within(services) + refuse),
                 self._rule(chain, self._is(host) + refuse),
             ]
-        # ICMPv6 is how neighbours are found: only what an application sends is refused.
-        for protocol in _PROTOCOLS:
-            messages += [
-                self._rule("guard_prerouting", _protocol(protocol) + self._within(range_) + refuse)
-                for range_ in forbidden
-            ]
+        # What is not for a pod or for the node itself has no way, for UDP has none and TCP would have been bent by now.
+        # An application hears of a refusal; of a network that is unreachable UDP would not tell it.
+        messages.append(self._rule("guard_prerouting", self._within(pods) + _verdict(_ACCEPT)))
+        messages += [self._rule("guard_prerouting", _protocol(protocol) + refuse) for protocol in _PROTOCOLS]
         return messages
 
     def remove(self) -> list[Message]:
