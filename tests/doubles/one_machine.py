@@ -15,8 +15,9 @@ import ipaddress
 import json
 import os
 import pathlib
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -41,13 +42,13 @@ from ostria.node.network.services import Endpoint, EndpointPort, EndpointSlice, 
 from ostria.node.pods import Pod, PodKey
 from ostria.node.roots import this_machine
 from ostria.node.userns import NodeNamespaces
-from ostria.resources import KINDS
+from ostria.resources import KINDS, kubernetes, objects
 from ostria.sources.api import Api, ApiError
 
 MARK = 1337
 PROXY_IMAGE = 'images: {"ostria/proxy": {command: ["${python}", "-m", "ostria.agent.main"]}}'
 ROOT = "istio-system"
-BOUND = 20.0
+BOUND = 60.0
 
 
 class OneMachine:
@@ -64,7 +65,7 @@ class OneMachine:
         self._virtual = (str(address) for address in ipaddress.ip_network("10.100.0.0/16").hosts())
         self._changed = asyncio.Event()
 
-    # --- what a person does ------------------------------------------------------------------------------------------
+    # --- what a person does ----------------------------------------------------------------------------------------
 
     def apply(self, text: str, namespace: str = "default") -> None:
         """Apply manifests, as kubectl would."""
@@ -109,7 +110,7 @@ class OneMachine:
         if self._apply is not None:
             self._apply([PodChange(meta["namespace"], meta["name"], pod)])
 
-    # --- what the node asks --------------------------------------------------------------------------------------------
+    # --- what the node asks ----------------------------------------------------------------------------------------
 
     async def get_config_map(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
         found = self.api.objects.get(ObjectKey("", "ConfigMap", namespace, name))
@@ -154,7 +155,7 @@ class OneMachine:
         apply([PodChange(key.namespace, key.name, value) for key, value in pods])
         await asyncio.Event().wait()
 
-    # --- what controllers would do ---------------------------------------------------------------------------------------
+    # --- what controllers would do ---------------------------------------------------------------------------------
 
     async def control(self) -> None:
         """Keep EndpointSlices true, and tell the network."""
@@ -167,9 +168,12 @@ class OneMachine:
                     services.append(_service(key, value))
                     found = self._slice(key, value)
                     slices.append(_slice_of(found))
-                    if self.api.objects.get(ObjectKey("", "EndpointSlice", key.namespace, key.name), {}).get(
-                        "endpoints"
-                    ) != found["endpoints"]:
+                    if (
+                        self.api.objects.get(ObjectKey("", "EndpointSlice", key.namespace, key.name), {}).get(
+                            "endpoints"
+                        )
+                        != found["endpoints"]
+                    ):
                         self.api.put(KINDS["EndpointSlice"], found)
             await self.network.update(services, slices)
 
@@ -205,7 +209,7 @@ class OneMachine:
             "endpoints": endpoints,
         }
 
-    # --- what tests ask ---------------------------------------------------------------------------------------------------
+    # --- what tests ask --------------------------------------------------------------------------------------------
 
     def is_ready(self, name: str, namespace: str = "default") -> bool:
         pod = self.api.objects.get(ObjectKey("", "Pod", namespace, name), {})
@@ -229,7 +233,8 @@ class OneMachine:
             every = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
             for container in every:
                 with contextlib.suppress(Exception):
-                    parts.append(f"--- {name} {container['name']}\n{await self.logs(name, container['name'], namespace)}")
+                    text = await self.logs(name, container["name"], namespace)
+                    parts.append(f"--- {name} {container['name']}\n{text}")
         return "\n".join(parts)[-12_000:]
 
     async def logs(self, pod: str, container: str, namespace: str = "default") -> str:
@@ -247,17 +252,44 @@ class OneMachine:
         code = await started.wait()
         return code, await output
 
-    async def curl(self, pod: str, container: str, *arguments: str) -> tuple[int, str]:
+    async def curl(self, pod: str, container: str, *arguments: str, namespace: str = "default") -> tuple[int, str]:
         """A call from within a container."""
-        import sys
+        program = (sys.executable, "-m", "ostria.samples", "curl")
+        return await self.exec(pod, container, *program, *arguments, namespace=namespace)
 
-        return await self.exec(pod, container, sys.executable, "-m", "ostria.samples", "curl", *arguments)
+    def address(self, name: str, namespace: str = "default") -> str:
+        """A pod's IPv4 address."""
+        return str(self.api.objects[ObjectKey("", "Pod", namespace, name)]["status"]["podIP"])
+
+    async def enforced(self) -> None:
+        """Wait until what was applied last has come to the control plane, and every proxy has accepted it."""
+        async with asyncio.timeout(BOUND):
+            while not self._is_known():
+                await asyncio.sleep(0.005)
+            while not all(client.synced for client in self.istiod.plane.delivery.statistics()):
+                await asyncio.sleep(0.005)
+
+    def _is_known(self) -> bool:
+        ours = {kind.name for kind in KINDS.values() if kind.ours}
+        found = self.istiod.plane.db.facts(objects)
+        wanted = {key for key in self.api.objects if key.kind in ours}
+        ready = {
+            key: sum(each["conditions"]["ready"] for each in value["endpoints"])
+            for key, value in self.api.objects.items()
+            if key.kind == "EndpointSlice"
+        }
+        known = {
+            key: sum(bool(each.conditions.ready) for each in value.endpoints)
+            for key, value in found.items()
+            if isinstance(value, kubernetes.EndpointSlice)
+        }
+        return not self._changed.is_set() and wanted == {key for key in found if key.kind in ours} and ready == known
 
 
 class _Loader(yaml.SafeLoader):
     """Kubernetes' scalars: a time stays a text."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -271,7 +303,9 @@ def _read_all(fd: int) -> str:
 def _service(key: ObjectKey, value: Mapping[str, Any]) -> Service:
     spec = value["spec"]
     address = spec.get("clusterIP", "")
-    ports = tuple(ServicePort(port["port"], port.get("name", ""), port.get("protocol", "TCP")) for port in spec["ports"])
+    ports = tuple(
+        ServicePort(port["port"], port.get("name", ""), port.get("protocol", "TCP")) for port in spec["ports"]
+    )
     return Service(key.namespace, key.name, (address,) if address not in ("", "None") else (), ports=ports)
 
 
@@ -309,7 +343,9 @@ async def one_machine(folder: pathlib.Path, *, rootless: bool) -> AsyncIterator[
         for name, labels in (("default", {"istio-injection": "enabled"}), (ROOT, {})):
             api.put(KINDS["Namespace"], {"metadata": {"name": name, "labels": labels}, "kind": "Namespace"})
         mesh = {"accessLogFile": "/dev/stdout"}
-        api.put(KINDS["ConfigMap"], {"metadata": {"name": "istio", "namespace": ROOT}, "data": {"mesh": json.dumps(mesh)}})
+        api.put(
+            KINDS["ConfigMap"], {"metadata": {"name": "istio", "namespace": ROOT}, "data": {"mesh": json.dumps(mesh)}}
+        )
         client = await stack.enter_async_context(Api(api.access()))
 
         async def send(method: str, path: str, body: bytes | None) -> Answer:

@@ -128,6 +128,11 @@ def _become(plan: Plan, report: int, stdio: tuple[int, int, int], sock: socket.s
 
 
 def _take_identity(plan: Plan) -> None:
+    if plan["identity"]:
+        # Who opens /dev/stdout by its path must own the pipe behind it, as container runtimes see to.
+        for fd in (1, 2):
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, plan["uid"], plan["gid"])
     linux.drop_from_bounding_set(plan["dropped"])
     if plan["identity"]:
         os.setgroups(plan["groups"])
