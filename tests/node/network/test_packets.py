@@ -168,6 +168,19 @@ async def test_addresses_are_kept_and_come_back(world: World) -> None:
     assert set(world.network.pods()) == {"default/b", "default/c"}
 
 
+async def test_an_attempt_that_failed_can_be_made_again_or_taken_back(world: World) -> None:
+    with pytest.raises(OSError, match=r"."):
+        await world.network.attach("default/a", -1)
+    a = await world.pod("default/a")
+    await a.serve(8000)
+    await world.network.update([web("web", [a])], slices_of("web", [a]))
+    assert "default/a" in await a.call(VIPS[0], 80)
+    with pytest.raises(OSError, match=r"."):
+        await world.network.attach("default/b", -1)
+    await world.network.detach("default/b")
+    assert set(world.network.pods()) == {"default/a"}
+
+
 async def test_processes_outside_reach_in_and_are_reached(world: World) -> None:
     a, b = await two_pods(world)
     await b.serve(8000)

@@ -87,6 +87,7 @@ class Network:
         self._broker = Broker(namespaces.folder)
         self._leases = Leases()
         self._bridge = 0
+        self._ruled: set[str] = set()
         self._rules: dict[Version, Rules] = {}
         self._programmed: dict[tuple[Version, ServiceKey], tuple[VirtualPort, ...]] = {}
         self._tables = Tables()
@@ -159,8 +160,7 @@ class Network:
         """
         leases, number = addresses.lease(self._leases, self.plan, pod)
         given = addresses.addresses_of(self.plan, number)
-        new = leases != self._leases
-        if new:
+        if leases != self._leases:
             self._remember(leases)
         with self._broker.netlink(NETLINK_ROUTE, namespace_fd) as inside:
             link = inside.get(links.link_info(links.POD_LINK))
@@ -177,9 +177,10 @@ class Network:
         # The bridge itself comes up with its first port.
         await _until_ready(self._route, links.BRIDGE)
         self._route.send(links.reach_pod(given, self._bridge))
-        if new:
+        if pod not in self._ruled:
             for version, rules in self._rules.items():
                 self._filter.commit(rules.add_pod(_packed(given, version)))
+            self._ruled.add(pod)
         return given
 
     async def detach(self, pod: str) -> None:
@@ -191,8 +192,11 @@ class Network:
         # The link ends with the pod's namespace, and routes and neighbours may be gone with an earlier attempt.
         with contextlib.suppress(NetlinkError):
             self._route.send([*links.forget_pod(given, self._bridge), links.remove_link(links.pod_link(number))])
-        for version, rules in self._rules.items():
-            self._filter.commit(rules.remove_pod(_packed(given, version)))
+        # An attempt to attach it may have failed before it came to the rules.
+        if pod in self._ruled:
+            for version, rules in self._rules.items():
+                self._filter.commit(rules.remove_pod(_packed(given, version)))
+            self._ruled.discard(pod)
         self._remember(addresses.release(self._leases, pod))
 
     def pods(self) -> dict[str, PodAddresses]:
@@ -275,6 +279,7 @@ class Network:
             for given in self.pods().values():
                 messages += rules.add_pod(_packed(given, version))
             self._filter.commit(messages)
+        self._ruled = set(self._leases.pods)
 
     _before: list[tuple[int, str]]
 
