@@ -49,6 +49,15 @@ Users = pytest.mark.parametrize(
 )
 
 
+def _nothing() -> None:
+    """What is run where only the namespaces themselves are in question."""
+
+
+def require(*, ordinary: bool) -> None:
+    """Skip, with the machine's reason, where namespaces are refused."""
+    run(_nothing, ordinary=ordinary)
+
+
 def run(function: Callable[..., Any], *arguments: Any, ordinary: bool) -> Any:
     """Run a module-level function in network namespaces of its own, as root or as an ordinary user.
 

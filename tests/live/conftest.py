@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from doubles import netns
 from doubles.one_machine import ROOT, OneMachine, one_machine
 from ostria import samples
 
@@ -55,6 +56,7 @@ spec:
 def rootless(request: pytest.FixtureRequest) -> bool:
     if request.param == "root" and os.geteuid() != 0:
         pytest.skip("only root can make namespaces without a user namespace")
+    netns.require(ordinary=request.param == "user")
     return bool(request.param == "user")
 
 

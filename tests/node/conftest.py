@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from doubles import netns
 from doubles.node_world import RunningNode, World, running_node, settings_of
 from ostria.node.ground import Settings
 
@@ -16,6 +17,7 @@ from ostria.node.ground import Settings
 def rootless(request: pytest.FixtureRequest) -> bool:
     if request.param == "root" and os.geteuid() != 0:
         pytest.skip("only root can make namespaces without a user namespace")
+    netns.require(ordinary=request.param == "user")
     return bool(request.param == "user")
 
 
