@@ -257,6 +257,14 @@ class OneMachine:
         program = (sys.executable, "-m", "ostria.samples", "curl")
         return await self.exec(pod, container, *program, *arguments, namespace=namespace)
 
+    async def page(self) -> str:
+        """What the gateway answers to a call of Bookinfo's page, with its head."""
+        connection = await self.network.connect(self.address("istio-ingressgateway-0", ROOT), 8080)
+        reader, writer = await asyncio.open_connection(sock=connection)
+        with contextlib.closing(writer):
+            writer.write(b"GET /productpage HTTP/1.1\r\nhost: bookinfo.example.com\r\nconnection: close\r\n\r\n")
+            return (await reader.read()).decode()
+
     def address(self, name: str, namespace: str = "default") -> str:
         """A pod's IPv4 address."""
         return str(self.api.objects[ObjectKey("", "Pod", namespace, name)]["status"]["podIP"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
 import tempfile
@@ -73,4 +74,8 @@ async def mesh(rootless: bool) -> AsyncIterator[OneMachine]:
             await machine.wait_ready("istio-ingressgateway-0", namespace=ROOT)
             await machine.wait_ready("sleep-0", namespace="outside")
             await machine.enforced()
+            async with asyncio.timeout(30):
+                # The sample's containers have no readiness probe: they are ready before their programs listen.
+                while not (await machine.page()).startswith("HTTP/1.1 200"):
+                    await asyncio.sleep(0.05)
             yield machine

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from doubles.one_machine import ROOT, OneMachine
+from doubles.one_machine import OneMachine
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("live")]
 
@@ -61,12 +61,7 @@ def versions(lines: list[str]) -> Counter[str]:
 
 
 async def test_the_page_comes_through_the_gateway(mesh: OneMachine):
-    async with asyncio.timeout(20):
-        connection = await mesh.network.connect(mesh.address("istio-ingressgateway-0", ROOT), 8080)
-        reader, writer = await asyncio.open_connection(sock=connection)
-        with contextlib.closing(writer):
-            writer.write(b"GET /productpage HTTP/1.1\r\nhost: bookinfo.example.com\r\nconnection: close\r\n\r\n")
-            answer = (await reader.read()).decode()
+    answer = await mesh.page()
     assert answer.startswith("HTTP/1.1 200"), answer
     assert "server: istio-envoy" in answer
     assert "<title>Simple Bookstore App</title>" in answer
