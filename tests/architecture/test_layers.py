@@ -46,9 +46,7 @@ IGNORANT = {
 }
 
 # Single modules of such rooms that are known all the same, with the reason.
-WORDS = {
-    ("agent", "ostria.mesh.traits"): "the type of a proxy, which its bootstrap is asked with",
-}
+WORDS: dict[tuple[str, str], str] = {}
 
 
 def may_import() -> dict[str, set[str]]:

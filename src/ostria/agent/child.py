@@ -48,7 +48,6 @@ def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
     from ostria.envoy.binary import EnvoyNotFoundError, envoy_path
     from ostria.envoy.bootstrap import ControlPlane, Proxy, bootstrap
     from ostria.envoy.secrets import identity_secrets
-    from ostria.mesh.traits import ProxyType
 
     try:
         envoy = envoy_path(env)
@@ -56,7 +55,7 @@ def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
         log("error", str(error))
         return 69
     proxy = Proxy(
-        ProxyType(settings.role),
+        settings.role,
         settings.addresses,
         settings.pod,
         settings.namespace,

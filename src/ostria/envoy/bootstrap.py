@@ -21,7 +21,6 @@ from ostria.envoy.addresses import (
     XDS_PORT,
     mark_option,
 )
-from ostria.mesh.traits import ProxyType
 
 # Where a pod finds what it needs to speak to the control plane (as Istio's injected volumes have it).
 TOKEN_FILE = "/var/run/secrets/tokens/istio-token"  # noqa: S105 - A path.
@@ -57,9 +56,12 @@ _STATS_TAGS = (
 
 
 class Proxy(NamedTuple):
-    """Who a proxy is. `addresses` are its pod's, the preferred first; `metadata` adds to what its node says."""
+    """Who a proxy is: `type` is "sidecar" or "router", as in its node's id.
 
-    type: ProxyType
+    `addresses` are its pod's, the preferred first; `metadata` adds to what its node says.
+    """
+
+    type: str
     addresses: tuple[str, ...]
     pod: str
     namespace: str
