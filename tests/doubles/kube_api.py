@@ -10,7 +10,7 @@ import asyncio
 import copy
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -54,6 +54,8 @@ class KubeApi:
         self.stale: dict[ObjectKey, dict[str, Any]] | None = None
         """What a list at resourceVersion=0 shows, if not what is there."""
         self.requests: list[str] = []
+        self.heard: Callable[[ObjectKey], object] = lambda key: None
+        """Told of every object that changes."""
         self.watchers: dict[int, tuple[str, asyncio.Queue[Any]]] = {}
         self._pages: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         self._ids = itertools.count(1)
@@ -85,6 +87,7 @@ class KubeApi:
         self._record("DELETED", key, copy.deepcopy(self.objects[key]))
 
     def _record(self, what: str, key: ObjectKey, value: dict[str, Any]) -> dict[str, Any]:
+        asyncio.get_running_loop().call_soon(self.heard, key)
         self.version += 1
         value["metadata"]["resourceVersion"] = str(self.version)
         if what == "DELETED":

@@ -155,6 +155,11 @@ class OneMachine:
         apply([PodChange(key.namespace, key.name, value) for key, value in pods])
         await asyncio.Event().wait()
 
+    def hear(self, key: ObjectKey) -> None:
+        """What pods mount has changed, perhaps: the node looks."""
+        if key.kind in ("ConfigMap", "Secret"):
+            self.node.objects_changed(key.namespace)
+
     # --- what controllers would do ---------------------------------------------------------------------------------
 
     async def control(self) -> None:
@@ -382,6 +387,7 @@ async def one_machine(folder: pathlib.Path, *, rootless: bool) -> AsyncIterator[
         machine.node = Node(
             Ground(settings, namespaces, machine, machine, machine, machine, SystemClock(), this_machine(), images)
         )
+        api.heard = machine.hear
         group.start(network.keep())
         group.start(machine.node.run(machine))
         group.start(machine.control())
