@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ipaddress
 import json
 import ssl
 import time
@@ -23,6 +24,7 @@ from doubles.kube_api import KubeApi
 from doubles.meshes import pod, service
 from ostria.apps.istiod import Istiod, Settings, settings_from
 from ostria.base import ObjectKey
+from ostria.capture import Capture, marked
 from ostria.envoy.fragments import ResourceType
 from ostria.identity.keeping import Answer, SecretKeeper, establish
 from ostria.identity.service_wire import METHOD, Request, decode_response, encode_request
@@ -165,12 +167,18 @@ async def test_the_webhook_gives_a_pod_its_proxy():
 
 
 def test_the_environment_is_read_once_into_settings():
-    found = settings_from({"POD_NAMESPACE": "mesh", "REVISION": "prod", "OSTRIA_SOCKET_MARK": "1337"})
+    ranges = {"OSTRIA_SOCKET_MARK": "1337", "OSTRIA_VIRTUAL_RANGES": "10.96.0.0/12"}
+    found = settings_from({"POD_NAMESPACE": "mesh", "REVISION": "prod", **ranges})
     assert found.mesh == MeshSettings(root_namespace="mesh", revision="prod", socket_mark=1337)
-    assert (found.injection.revision, found.injection.capture.mark) == ("prod", 1337)
+    assert found.injection.revision == "prod"
+    # Where the mark tells the proxy, its owner does not, and its stream to the control plane goes by its port.
+    assert found.injection.capture == marked(ipaddress.ip_network("10.96.0.0/12"))
+    assert settings_from({}).injection.capture == Capture()
     assert found.injection.discovery_address == "istiod-prod.mesh.svc:15012"
 
 
 def test_what_cannot_be_read_is_said_and_not_guessed():
     with pytest.raises(ValueError, match="OSTRIA_SOCKET_MARK is a number"):
         settings_from({"OSTRIA_SOCKET_MARK": "x"})
+    with pytest.raises(ValueError, match="OSTRIA_VIRTUAL_RANGES"):
+        settings_from({"OSTRIA_SOCKET_MARK": "1337", "OSTRIA_VIRTUAL_RANGES": "here"})

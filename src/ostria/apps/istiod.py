@@ -10,6 +10,7 @@ namespace and in this process, and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import pathlib
 import time
@@ -22,6 +23,7 @@ from ostria.admission.server import Address as WebhookAddress
 from ostria.admission.server import Certificate as WebhookCertificate
 from ostria.admission.server import Server as WebhookServer
 from ostria.apps.control_plane import ControlPlane
+from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
 from ostria.identity.authority import Authority
 from ostria.identity.keeping import Answer, SecretKeeper, establish
@@ -80,7 +82,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         native_sidecars=environ.get("ENABLE_NATIVE_SIDECARS", "true") == "true",
         cluster=environ.get("CLUSTER_ID", defaults.cluster),
         discovery_address=f"istiod{f'-{mesh.revision}' if mesh.revision else ''}.{mesh.root_namespace}.svc:15012",
-        capture=msgspec.structs.replace(defaults.capture, mark=mesh.socket_mark),
+        capture=_capture(mesh.socket_mark, environ.get("OSTRIA_VIRTUAL_RANGES", "")),
     )
     return Settings(
         mesh=mesh,
@@ -89,6 +91,17 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         plugged_in=environ.get("ROOT_CA_DIR", "/etc/cacerts"),
         names=tuple(name for name in environ.get("ISTIOD_CUSTOM_HOST", "").split(",") if name),
     )
+
+
+def _capture(mark: int | None, ranges: str) -> Capture:
+    """A cluster's, or that of one machine, where the proxy is known by its mark."""
+    if mark is None:
+        return Capture()
+    try:
+        virtual = [ipaddress.ip_network(block.strip()) for block in ranges.split(",") if block.strip()]
+    except ValueError as error:
+        raise ValueError(f"OSTRIA_VIRTUAL_RANGES: {error}") from None
+    return msgspec.structs.replace(marked(*virtual), mark=mark)
 
 
 def access_from(environ: Mapping[str, str]) -> Access:

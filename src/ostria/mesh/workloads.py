@@ -7,15 +7,15 @@ the readers of a workload sleep through its life.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
-from ostria.engine import Engine, Index, query
+from ostria.engine import Engine, query
 from ostria.mesh.model import Labels
 from ostria.mesh.settings import trust_domain
 from ostria.mesh.traits import ProxyType
-from ostria.resources import Object, objects
+from ostria.resources import objects
 from ostria.resources.kubernetes import Node, Pod
 
 # Set by injection on every pod whose proxy takes the mesh's mutual TLS (istio.io: labels).
@@ -51,14 +51,6 @@ class Workload(NamedTuple):
     owner: str
     addresses: tuple[str, ...]
     proxy_type: ProxyType = ProxyType.SIDECAR
-
-
-def _by_address(key: ObjectKey, value: Object) -> Iterator[str]:
-    if isinstance(value, Pod):
-        yield from {value.status.pod_ip, *(each.ip for each in value.status.pod_ips)} - {""}
-
-
-pods_at = Index("mesh.workloads.at_address", objects, _by_address)
 
 
 @query
