@@ -76,6 +76,11 @@ async def mesh(rootless: bool) -> AsyncIterator[OneMachine]:
             await machine.enforced()
             async with asyncio.timeout(30):
                 # The sample's containers have no readiness probe: they are ready before their programs listen.
+                for name in BOOKINFO:
+                    place = "8080/get" if name == "httpbin" else "9080/health"
+                    url = f"http://{machine.address(f'{name}-0')}:{place}"
+                    while (await machine.curl("sleep-0", "sleep", "-sf", url, namespace="outside"))[0]:
+                        await asyncio.sleep(0.05)
                 while not (await machine.page()).startswith("HTTP/1.1 200"):
                     await asyncio.sleep(0.05)
             yield machine
