@@ -180,6 +180,11 @@ def from_kubeconfig(paths: Iterable[Path], env: Mapping[str, str], context: str 
     )
 
 
+def context_names(paths: Iterable[Path]) -> tuple[str, ...]:
+    """The contexts of some kubeconfig files. Raises AccessError."""
+    return tuple(sorted(_merge(tuple(paths)).contexts))
+
+
 def proxy_of(server: str, env: Mapping[str, str]) -> str:
     """The proxy that the environment names for a server, "" for none."""
     parts = urlsplit(server)

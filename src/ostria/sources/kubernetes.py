@@ -18,12 +18,15 @@ from ostria.base.clock import Clock, SystemClock
 from ostria.resources import KINDS, Kind
 from ostria.sources.access import Access
 from ostria.sources.api import Api
-from ostria.sources.reflector import Discovery, Pace, Reflector
+from ostria.sources.reflector import Discovery, Pace, Reading, Reflector
 from ostria.sources.source import Apply, Outbox, Part, Statistics
 
 
 class KubernetesSource:
-    """Mirrors all objects of some kinds. `cluster` is the cluster's name in keys, "" for the mesh's own."""
+    """Mirrors all objects of some kinds. `cluster` is the cluster's name in keys, "" for the mesh's own.
+
+    `reading` says what objects are read as, where the types of `resources` are not wanted.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,10 @@ class KubernetesSource:
         cluster: str = "",
         pace: Pace | None = None,
         clock: Clock | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self._access = access
+        self._reading = reading
         self._kinds = tuple(kinds)
         self._cluster = cluster
         self._pace = pace or Pace()
@@ -70,6 +75,7 @@ class KubernetesSource:
                     pace=self._pace,
                     clock=self._clock,
                     cluster=self._cluster,
+                    reading=self._reading,
                 )
                 for kind in self._kinds
             ]
@@ -85,7 +91,7 @@ class KubernetesSource:
                 self._outbox.release()
 
     def _forbidden(self, part: Part) -> Problem:
-        kind = KINDS[part.name]
+        kind = next(kind for kind in self._kinds if kind.name == part.name)
         return Problem(
             "kind-forbidden",
             Level.ERROR,

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from ostria.base import ObjectKey
 from ostria.base.clock import Clock
 from ostria.resources import Change, Kind
-from ostria.resources.decode import decode_event, decode_list
+from ostria.resources.decode import Event, Listing, decode_event, decode_list
 from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.source import Part
 
@@ -40,6 +40,28 @@ class Pace(NamedTuple):
     absent: float = 30.0
     watch: tuple[float, float] = (300.0, 600.0)
     grace: float = 30.0
+
+
+class Reading(Protocol):
+    """How the API's bytes become changes: typed, or as whole documents (`sources.documents`)."""
+
+    def list(self, kind: Kind, body: bytes, *, cluster: str, source: str) -> Listing:
+        """One page of a list. Raises ValueError if it is none."""
+
+    def event(self, kind: Kind, line: bytes, *, cluster: str, source: str) -> Event:
+        """One line of a watch. Raises ValueError if it is none."""
+
+
+class Typed:
+    """Objects as the types of `resources`."""
+
+    def list(self, kind: Kind, body: bytes, *, cluster: str, source: str) -> Listing:
+        """One page of a list."""
+        return decode_list(kind, body, cluster=cluster, source=source)
+
+    def event(self, kind: Kind, line: bytes, *, cluster: str, source: str) -> Event:
+        """One line of a watch."""
+        return decode_event(kind, line, cluster=cluster, source=source)
 
 
 class Discovery:
@@ -113,9 +135,11 @@ class Reflector:
         pace: Pace,
         clock: Clock,
         cluster: str = "",
+        reading: Reading | None = None,
     ) -> None:
         self._api = api
         self._kind = kind
+        self._reading = reading or Typed()
         self._discovery = discovery
         self._put = put
         self._arrived = arrived
@@ -191,7 +215,7 @@ class Reflector:
                 token, limit, version = "", "", ""
                 found.clear()
                 continue
-            page = decode_list(self._kind, body, cluster=self._cluster, source=self._source)
+            page = self._reading.list(self._kind, body, cluster=self._cluster, source=self._source)
             found.update((change.key, change) for change in page.changes)
             token = page.continue_token
             if not token:
@@ -243,7 +267,7 @@ class Reflector:
         changes: list[Change] = []
         try:
             for line in lines:
-                event = decode_event(self._kind, line, cluster=self._cluster, source=self._source)
+                event = self._reading.event(self._kind, line, cluster=self._cluster, source=self._source)
                 if event.type == "ERROR":
                     if event.code in _LOST:
                         raise _LostPlace(event.message)
