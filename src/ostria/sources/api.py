@@ -6,12 +6,13 @@ It knows the API's manners (Status objects, 401 and rotated credentials, Retry-A
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import msgspec
@@ -26,28 +27,57 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USE
 FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 """What a request may raise beside ApiError when the API cannot be reached or does not speak HTTP."""
 
+# A warning as Kubernetes sends it: 299 - "the words".
+_WARNING = re.compile(r'299 \S+ "(?P<text>(?:[^"\\]|\\.)*)"(?: "[^"]*")?')
+
+
+class Cause(NamedTuple):
+    """One reason for a refusal: the field that it is about, as a path ("" if none), and the words."""
+
+    field: str
+    message: str
+
 
 class ApiError(Exception):
-    """The API's refusal: the HTTP status, its machine-readable reason, its words, and when it asks us to come back."""
+    """The API's refusal: the HTTP status, its machine-readable reason, its words, when to come back, which fields."""
 
-    def __init__(self, status: int, reason: str = "", message: str = "", retry_after: float = 0.0) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str = "",
+        message: str = "",
+        retry_after: float = 0.0,
+        causes: tuple[Cause, ...] = (),
+    ) -> None:
         super().__init__(f"{status} {reason or 'error'}: {message}" if message else f"{status} {reason or 'error'}")
         self.status = status
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
+        self.causes = causes
+
+
+class _Cause(msgspec.Struct):
+    field: str | None = None
+    message: str | None = None
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
 
 
 class _Status(msgspec.Struct):
     reason: str | None = None
     message: str | None = None
+    details: _Details | None = None
 
 
 class Api:
-    """One API, for the time of an `async with`."""
+    """One API, for the time of an `async with`. `warned` is told of each warning that comes with an answer."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, warned: Callable[[str], object] | None = None) -> None:
         self.access = access
+        self._warned = warned
         self._session: aiohttp.ClientSession | None = None
         self._trusted: tuple[tuple[bytes | None, tuple[bytes, bytes] | None], ssl.SSLContext] | None = None
 
@@ -72,10 +102,11 @@ class Api:
         body: bytes | None = None,
         *,
         content_type: str = "application/json",
+        accept: str = "application/json",
         params: Mapping[str, str] | None = None,
     ) -> bytes:
         """Make one request and read the answer whole. Raises ApiError and FAILURES."""
-        headers = {"Content-Type": content_type} if body is not None else {}
+        headers = {"Accept": accept, **({"Content-Type": content_type} if body is not None else {})}
         limits = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
         async with self._request(method, path, params, headers, limits, body) as response:
             return await response.read()
@@ -94,6 +125,49 @@ class Api:
             yield _lines(response.content)
 
     @asynccontextmanager
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An answer as its bytes arrive, for as long as they do. Raises ApiError and FAILURES."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+        async with self._request("GET", path, params, {"Accept": "*/*"}, limits, None) as response:
+            yield response.content.iter_any()
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, params: Sequence[tuple[str, str]], protocols: Sequence[str]
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket in one of the protocols. Raises ApiError and FAILURES."""
+        assert self._session is not None, "use it in `async with`"
+        try:
+            async with self._session.ws_connect(
+                self.access.server + path,
+                params=list(params),
+                protocols=protocols,
+                proxy=self.access.proxy or None,
+                max_msg_size=0,
+                **await self._shown({}),
+            ) as socket_:
+                yield socket_
+        except aiohttp.WSServerHandshakeError as error:
+            raise ApiError(error.status, message=f"the API did not open the stream: {error.message}") from None
+
+    async def _shown(self, headers: Mapping[str, str]) -> dict[str, Any]:
+        """The arguments of a request that show who we are, and say whom we trust."""
+        access = self.access
+        credential = await access.credentials.get()
+        shown: dict[str, Any] = {"headers": {"User-Agent": "ostria", **headers, **credential.headers}}
+        if access.server_name:
+            shown["server_hostname"] = access.server_name
+        if access.server.startswith("https:"):
+            shown["ssl"] = self._context(credential)
+        return shown
+
+    def _warn(self, response: aiohttp.ClientResponse) -> None:
+        for header in response.headers.getall("Warning", ()) if self._warned is not None else ():
+            match = _WARNING.fullmatch(header)
+            if match is not None and self._warned is not None:
+                self._warned(re.sub(r"\\(.)", r"\1", match["text"]))
+
+    @asynccontextmanager
     async def _request(
         self,
         method: str,
@@ -106,24 +180,20 @@ class Api:
         assert self._session is not None, "use it in `async with`"
         access = self.access
         for attempt in (1, 2):
-            credential = await access.credentials.get()
-            more: dict[str, Any] = {"server_hostname": access.server_name} if access.server_name else {}
-            if access.server.startswith("https:"):
-                more["ssl"] = self._context(credential)
             async with self._session.request(
                 method,
                 access.server + path,
                 params=params,
                 data=body,
-                headers={"Accept": "application/json", "User-Agent": "ostria", **headers, **credential.headers},
                 timeout=limits,
                 proxy=access.proxy or None,
                 allow_redirects=False,
-                **more,
+                **await self._shown({"Accept": "application/json", **headers}),
             ) as response:
                 if response.status == 401 and attempt == 1:
                     access.credentials.refused()
                     continue
+                self._warn(response)
                 if response.status >= 300:
                     raise _error(response, await response.content.read(64 * 1024))
                 yield response
@@ -181,7 +251,9 @@ def _error(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
         retry_after = float(response.headers.get("Retry-After", "0"))
     except ValueError:
         retry_after = 0.0
-    return ApiError(response.status, status.reason or "", status.message or "", retry_after)
+    causes = (status.details.causes if status.details else None) or ()
+    named = tuple(Cause(cause.field or "", cause.message or "") for cause in causes)
+    return ApiError(response.status, status.reason or "", status.message or "", retry_after, named)
 
 
 def _load_chain(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
