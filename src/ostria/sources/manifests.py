@@ -161,7 +161,7 @@ def manifests_of(text: bytes | str, path: str, *, cluster: str = "", namespace: 
         if isinstance(document, Problem):
             problems.append(document)
             continue
-        for item in _items(document):
+        for item in items(document):
             reading = read(item, cluster=cluster, namespace=namespace)
             for manifest in _manifests(item, reading):
                 manifests[manifest.identity] = (*manifests.get(manifest.identity, ()), manifest)
@@ -178,7 +178,7 @@ def _manifests(item: Document, reading: Reading) -> Iterator[Manifest]:
         yield Manifest(Identity(api_version.rpartition("/")[0], kind, namespace, name), item.value, item.origin(), None)
 
 
-def _items(document: Document) -> Iterator[Document]:
+def items(document: Document) -> Iterator[Document]:
     """The document, or the items of a List, each with its own place."""
     value, tree = document.value, document.tree
     if isinstance(value, Mapping) and value.get("kind") == "List" and isinstance(value.get("items"), list):
