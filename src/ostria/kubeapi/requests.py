@@ -25,7 +25,8 @@ class Resource(NamedTuple):
 
     `not_acted_on` is what writers are warned of where objects are stored and nothing follows from them; "" if all is
     well. `crd` names the CustomResourceDefinition that brought it, "" for the built-in ones. Objects are stored once,
-    whatever the version: under (group, plural), in the form of `storage_version`.
+    whatever the version: under (group, plural), or `stored_as` where two groups share their objects, in the form of
+    `storage_version`.
     """
 
     group: str
@@ -44,6 +45,7 @@ class Resource(NamedTuple):
     columns: tuple[Column, ...] = ()
     crd: str = ""
     not_acted_on: str = ""
+    stored_as: ResourceKey | None = None
 
     @property
     def api_version(self) -> str:
@@ -53,7 +55,7 @@ class Resource(NamedTuple):
     @property
     def key(self) -> ResourceKey:
         """Where its objects are stored."""
-        return ResourceKey(self.group, self.plural)
+        return self.stored_as or ResourceKey(self.group, self.plural)
 
 
 class ResourceKey(NamedTuple):
