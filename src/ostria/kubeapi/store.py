@@ -200,7 +200,7 @@ class Store:
         return [topic.objects[at] for at in topic.order[start:end]]
 
     def list_at(self, key: ResourceKey, namespace: str, revision: int) -> Sequence[Document]:
-        """The list as it was at a revision. Raises StatusError: 410 where that is forgotten, 504 where it is to come."""
+        """The list as it was at a revision. Raises StatusError: 410 where forgotten, 504 where still to come."""
         self.known(revision)
         topic = self._topic(key)
         if revision < topic.floor:
