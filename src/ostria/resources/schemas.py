@@ -59,11 +59,12 @@ def _version(kind: Kind, version: str) -> dict[str, Any]:
         whole["required"] = required
     made: dict[str, Any] = {"name": version, "served": True, "storage": version == kind.storage}
     if kind.columns:
-        made["additionalPrinterColumns"] = [_column(column) for column in kind.columns]
+        made["additionalPrinterColumns"] = [schema_of_column(column) for column in kind.columns]
     return made | {"schema": {"openAPIV3Schema": whole}, "subresources": {"status": {}}}
 
 
-def _column(column: Column) -> dict[str, Any]:
+def schema_of_column(column: Column) -> dict[str, Any]:
+    """One of a CRD's `additionalPrinterColumns`."""
     made = {"name": column.name, "type": column.type, "jsonPath": column.path}
     return made | ({"description": column.description} if column.description else {})
 

@@ -1,0 +1,13 @@
+"""What every revision shares: the namespace, and the kinds."""
+
+from __future__ import annotations
+
+from ostria.install import stored
+from ostria.install.installation import Installation
+from ostria.install.objects import Document, made
+from ostria.resources import schemas
+
+
+def documents(installation: Installation) -> tuple[Document, ...]:
+    """The namespace and the CRDs, of kinds that are acted on and of those that are stored only."""
+    return (made("Namespace", installation.namespace), *schemas.crds(), *stored.crds())

@@ -1,0 +1,83 @@
+"""What istiod may do at the API server: what it does, and nothing else.
+
+It reads the kinds of `resources.KINDS`. It writes verdicts onto the mesh's own objects, the roots into each namespace,
+its own keys, the caBundle of its own webhooks; and it asks whose a token is. A test holds this against what it does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ostria.identity.keeping import SECRET
+from ostria.identity.trust_bundle import CONFIG_MAP
+from ostria.install import webhooks
+from ostria.install.installation import Installation
+from ostria.install.objects import Document, made
+from ostria.resources import KINDS
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+def account(installation: Installation) -> str:
+    """The name of istiod's service account."""
+    return f"istiod{installation.suffix}"
+
+
+def documents(installation: Installation) -> tuple[Document, ...]:
+    """The account, its roles and their bindings."""
+    name, namespace = account(installation), installation.namespace
+    labels = {"app": "istiod"}
+    # Cluster-wide names tell meshes of other namespaces apart.
+    wide = f"istiod-clusterrole{installation.suffix}-{namespace}"
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
+    return (
+        made("ServiceAccount", name, namespace, labels),
+        made("ClusterRole", wide, labels=labels, rules=_everywhere(installation)),
+        made("ClusterRoleBinding", wide, labels=labels, roleRef=_reference("ClusterRole", wide), subjects=subjects),
+        made("Role", name, namespace, labels, rules=_at_home()),
+        made("RoleBinding", name, namespace, labels, roleRef=_reference("Role", name), subjects=subjects),
+    )
+
+
+def _everywhere(installation: Installation) -> list[dict[str, Any]]:
+    groups: dict[str, list[str]] = {}
+    for kind in KINDS.values():
+        groups.setdefault(kind.group, []).append(kind.plural)
+    rules = [_rule(group, sorted(plurals), "get", "list", "watch") for group, plurals in sorted(groups.items())]
+    ours: dict[str, list[str]] = {}
+    for kind in KINDS.values():
+        if kind.ours:
+            ours.setdefault(kind.group, []).append(kind.plural)
+    rules += [_rule(group, sorted(plurals), "patch") for group, plurals in sorted(ours.items())]
+    rules += [
+        # What is to be made has no name yet that a rule could go by.
+        _rule("", ["configmaps"], "create"),
+        _rule("", ["configmaps"], "patch", names=[CONFIG_MAP]),
+        _rule("authentication.k8s.io", ["tokenreviews"], "create"),
+        _rule(
+            "admissionregistration.k8s.io",
+            ["mutatingwebhookconfigurations"],
+            "patch",
+            names=[webhooks.injector_name(installation)],
+        ),
+        _rule(
+            "admissionregistration.k8s.io",
+            ["validatingwebhookconfigurations"],
+            "patch",
+            names=[webhooks.validator_name(installation)],
+        ),
+    ]
+    return rules
+
+
+def _at_home() -> list[dict[str, Any]]:
+    return [_rule("", ["secrets"], "create"), _rule("", ["secrets"], "get", names=[SECRET])]
+
+
+def _rule(group: str, resources: list[str], *verbs: str, names: list[str] | None = None) -> dict[str, Any]:
+    rule: dict[str, Any] = {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
+    return rule | ({"resourceNames": names} if names else {})
+
+
+def _reference(kind: str, name: str) -> dict[str, str]:
+    return {"apiGroup": RBAC, "kind": kind, "name": name}
