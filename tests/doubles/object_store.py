@@ -16,12 +16,12 @@ import msgspec
 import yaml
 
 from ostria.base import ObjectKey
-from ostria.base.clock import ManualClock
+from ostria.base.clock import Clock, ManualClock
 from ostria.node.controllers.mirror import Mirror
 from ostria.node.controllers.objects import EVENT, LEASE, WATCHED, Document
 from ostria.node.controllers.recorder import Recorder
 from ostria.node.controllers.runner import Runner
-from ostria.node.controllers.writes import Controller
+from ostria.node.controllers.writes import Changed, Controller
 from ostria.node.status import stamp
 from ostria.resources import Change, Kind
 from ostria.resources.shapes import Meta
@@ -33,24 +33,39 @@ _KINDS = {(kind.group, kind.plural): kind for kind in (*WATCHED, EVENT, LEASE)}
 _SPECLESS = {"ConfigMap", "Secret", "ServiceAccount", "Endpoints", "EndpointSlice", "Event"}
 
 
+def _place(path: str) -> tuple[str, list[str]]:
+    """The namespace of a path, and what follows."""
+    parts = path.strip("/").split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:]
+    if rest[0] == "namespaces" and len(rest) > 2:
+        return rest[1], rest[2:]
+    return "", rest
+
+
+def kind_at(path: str) -> Kind:
+    """The kind of a path's objects."""
+    parts = path.strip("/").split("/")
+    return _KINDS["" if parts[0] == "api" else parts[1], _place(path)[1][0]]
+
+
 class ObjectStore:
     """The objects. `heard` is told of each change as the watch would."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.version = 0
         self.objects: dict[ObjectKey, dict[str, Any]] = {}
         self.requests: list[str] = []
         self.failures: dict[str, list[int]] = {}
         """Statuses that the next requests whose `METHOD path` begins so are answered with."""
         self.heard: Callable[[Change], None] = lambda change: None
-        self._versions = itertools.count(1)
         self._names = itertools.count(1)
 
     # --- what a person does ----------------------------------------------------------------------------------------
 
     def apply(self, text: str) -> None:
         for document in yaml.safe_load_all(text):
-            group, _, version = document["apiVersion"].rpartition("/")
+            group = document["apiVersion"].rpartition("/")[0]
             kind = next(kind for kind in _KINDS.values() if (kind.name, kind.group) == (document["kind"], group))
             if kind.namespaced:
                 document["metadata"].setdefault("namespace", "default")
@@ -79,6 +94,7 @@ class ObjectStore:
             self._put(kind, {**known, "metadata": {**meta, "deletionGracePeriodSeconds": grace}})
             return
         del self.objects[key]
+        self.version += 1
         self.heard(Change(key, None))
         uid = known["metadata"]["uid"]
         for other in list(self.objects):
@@ -98,12 +114,8 @@ class ObjectStore:
         for begin, codes in self.failures.items():
             if codes and f"{method} {path}".startswith(begin):
                 raise ApiError(codes.pop(0), "Failure", "the double says no")
-        parts = path.strip("/").split("/")
-        group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
-        namespace = ""
-        if rest[0] == "namespaces" and len(rest) > 2:
-            namespace, rest = rest[1], rest[2:]
-        kind = _KINDS[group, rest[0]]
+        namespace, rest = _place(path)
+        kind = kind_at(path)
         document = msgspec.json.decode(body) if body else {}
         if method == "POST" and len(rest) == 1:
             document["metadata"].setdefault("namespace", namespace)
@@ -155,7 +167,8 @@ class ObjectStore:
         if kind.name not in _SPECLESS and (known is None or known.get("spec") != value.get("spec")):
             meta["generation"] = meta.get("generation", 0) + 1
         value.setdefault("status", {})
-        meta["resourceVersion"] = str(next(self._versions))
+        self.version += 1
+        meta["resourceVersion"] = str(self.version)
         self.objects[key] = value
         self.heard(Change(key, Whole(Meta(key.name, key.namespace), value)))
         return value
@@ -202,8 +215,11 @@ class Controlled:
         held, self._held = self._held, []
         self.runner.hear(list(self.mirror.apply(held)))
 
-    async def settle(self) -> None:
-        """Until nobody has anything to do."""
+    async def settle(self, *, after: float = 0.0) -> None:
+        """Until nobody has anything to do; `after` so many seconds, which the controllers live through."""
+        if after:
+            # The alarms of an earlier time have ended with it.
+            self.look_again()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self.runner.run()), group.create_task(self.recorder.run())]
             self.runner.begin()
@@ -212,11 +228,19 @@ class Controlled:
                     await asyncio.sleep(0)
                 self.watched()
                 if self.runner.idle and not self.after_settling():
-                    break
+                    if not after:
+                        break
+                    self.clock.advance(after)
+                    after = 0.0
             else:
                 raise AssertionError("the controllers do not come to rest")
             for task in tasks:
                 task.cancel()
+
+    def look_again(self) -> None:
+        """Every controller looks at everything."""
+        for kind in WATCHED:
+            self.runner.hear([Changed(kind, each, each) for each in self.store.all(kind)])
 
     def events(self) -> list[str]:
         return [f"{each['reason']}: {each['message']}" for each in self.store.all(EVENT)]

@@ -55,7 +55,10 @@ KUBERNETES_VERSION = "v1.33.0"
 
 
 class Settings(NamedTuple):
-    """What a person decides about a node. `preferred_ports` are the host's ports for ports of LoadBalancers, beside the usual."""
+    """What a person decides about a node.
+
+    `preferred_ports` are the host's ports for ports of LoadBalancers, where they are not the usual ones.
+    """
 
     kubelet: KubeletSettings
     plan: Plan = Plan()

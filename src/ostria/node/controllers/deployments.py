@@ -97,7 +97,10 @@ def reconcile(view: View, key: Key, now: float) -> Outcome:
         if sets.new is None and not paused:
             if not _may_begin(view, deployment, sets, writes):
                 return _finish(deployment, sets, writes, now)
-            writes.append(Create(REPLICA_SET, _replica_set_of(deployment, sets), None))
+            made = _replica_set_of(deployment, sets)
+            writes.append(Create(REPLICA_SET, made))
+            if made["spec"]["replicas"]:
+                writes.append(_scaled(deployment, made, 0))
             created_now = True
         elif sets.new is not None and not paused:
             sets, found_now = _renew(deployment, sets, writes)
@@ -333,11 +336,14 @@ def _wish(deployment: Document, replica_set: Document, replicas: int, writes: li
     }
     writes.append(Update(REPLICA_SET, changed))
     if before != replicas:
-        way = "up" if replicas > before else "down"
-        name = replica_set["metadata"]["name"]
-        words = f"Scaled {way} replica set {name} from {before} to {replicas}"
-        writes.append(Say(deployment, "ScalingReplicaSet", words))
+        writes.append(_scaled(deployment, changed, before))
     return changed
+
+
+def _scaled(deployment: Document, replica_set: Document, before: int) -> Say:
+    name, replicas = replica_set["metadata"]["name"], replica_set["spec"]["replicas"]
+    way = "up" if replicas > before else "down"
+    return Say(deployment, "ScalingReplicaSet", f"Scaled {way} replica set {name} from {before} to {replicas}")
 
 
 def _forget(deployment: Document, sets: _Sets, writes: list[Write]) -> None:

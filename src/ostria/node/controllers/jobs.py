@@ -1,7 +1,8 @@
 """Jobs: pods that shall end well, so many times, so many at once, and no more failures than are allowed.
 
-With completionMode Indexed each pod has its number. Of a podFailurePolicy only whole pods are known: a rule on exit
-codes or conditions is not followed, and failures count as they do without one.
+With completionMode Indexed each pod has its number. A podFailurePolicy is not followed: failures count as they do
+without one. Pods are counted while they are there, without finalizers that hold them: of one that somebody takes away
+after its end, the count stays in the status, but a Job that still runs may run it again.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def concerned(view: View, changed: Changed) -> Iterable[Key]:
 
 
 class _Tally(NamedTuple):
-    """A Job's pods, by how they are. What has ended and is gone is counted by the status of before."""
+    """A Job's pods, by how they are."""
 
     active: list[Document]
     succeeded: list[Document]
@@ -244,8 +245,8 @@ def _status(job: Document, tally: _Tally, verdict: Condition | None, started: st
     given_up = len(tally.active) if verdict is not None and verdict.type == "Failed" else 0
     counts = {
         "active": len(active),
-        "succeeded": len(tally.succeeded),
-        "failed": len(tally.failed) + given_up,
+        "succeeded": max(len(tally.succeeded), before.get("succeeded", 0)),
+        "failed": max(len(tally.failed) + given_up, before.get("failed", 0)),
     }
     status: dict[str, Any] = {name: count for name, count in counts.items() if count}
     status |= {"ready": sum(map(is_ready, active)), "terminating": 0}
