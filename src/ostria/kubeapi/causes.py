@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ostria.kubeapi.errors import Cause
+from ostria.kubeapi.requests import Document
+
+
+class Prepared(NamedTuple):
+    """An object as it would be stored, and everything that forbids it."""
+
+    document: Document
+    causes: tuple[Cause, ...] = ()
 
 
 def required(field: str, why: str = "") -> Cause:
