@@ -56,6 +56,12 @@ bench: venv ## measure everything and write docs/benchmarks.md
 lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	scripts/lock
 
+.PHONY: schemas
+schemas: ## pack the schemas of Kubernetes' kinds that the API server ships
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && python3 -m venv "$$folder" && \
+	"$$folder/bin/pip" --quiet install kubernetes-validate==1.37.0 && \
+	PYTHONPATH=src "$$folder/bin/python" scripts/pack_schemas.py src/ostria/kubeapi/schemas.bin
+
 .PHONY: clean
 clean: ## remove everything that was made here, .venv included
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
