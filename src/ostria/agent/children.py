@@ -54,9 +54,10 @@ def own_command(what: str, arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "ostria.agent.child", what, *arguments]
 
 
-def spawn(command: list[str], env: Mapping[str, str], *, stdout: int | None = None) -> Child:
-    """Start a program with our standard streams; `stdout` is another descriptor for its output."""
-    actions = [] if stdout is None else [(os.POSIX_SPAWN_DUP2, stdout, 1)]
+def spawn(command: list[str], env: Mapping[str, str], *, stdout: int | None = None, stderr: int | None = None) -> Child:
+    """Start a program with our standard streams; `stdout` and `stderr` are other descriptors for its output."""
+    given = [(stdout, 1), (stderr, 2)]
+    actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for descriptor, number in given if descriptor is not None]
     # A new program must not inherit that we block or handle signals.
     pid = os.posix_spawn(command[0], command, env, file_actions=actions, setsigmask=(), setsigdef=_defaults())
     return Child(pid)
