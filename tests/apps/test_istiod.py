@@ -7,7 +7,9 @@ import base64
 import contextlib
 import ipaddress
 import json
+import os
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import aiohttp
 import grpc
 import grpc.aio
+import msgspec
 import pytest
 from cryptography import x509
 
@@ -28,6 +31,7 @@ from ostria.capture import Capture, marked
 from ostria.envoy.fragments import ResourceType
 from ostria.identity.keeping import Answer, SecretKeeper, establish
 from ostria.identity.service_wire import METHOD, Request, decode_response, encode_request
+from ostria.injection.values import Global, Injected, Proxy, write_values
 from ostria.mesh.settings import Settings as MeshSettings
 from ostria.sources.api import Api, ApiError
 
@@ -164,6 +168,51 @@ async def test_the_webhook_gives_a_pod_its_proxy():
         assert "patch" in response, response
         patch = base64.b64decode(response["patch"]).decode()
         assert "istio-proxy" in patch
+
+
+def test_what_was_installed_says_how_pods_are_injected():
+    proxy = Proxy(log_level="debug", exclude_inbound_ports="22")
+    values = Injected(Global(hub="registry.example", tag="1.2", proxy=proxy))
+    found = settings_from({"OSTRIA_SOCKET_MARK": "1337"}, write_values(values)).injection
+    assert (found.image, found.log_level) == ("registry.example/proxy:1.2", "debug")
+    # What one machine needs of capture stays, with what people add to it.
+    assert found.capture == msgspec.structs.replace(marked(), inbound_ports_exclude=(22,))
+    with pytest.raises(ValueError, match="logLevl"):
+        settings_from({}, '{"global": {"proxy": {"logLevl": "debug"}}}')
+
+
+async def test_the_process_ends_in_order_when_it_is_told_to_and_says_why_it_cannot_serve(tmp_path):
+    kubeconfig = tmp_path / "kubeconfig"
+
+    async def start(server: str) -> asyncio.subprocess.Process:
+        cluster = {"name": "x", "cluster": {"server": server}}
+        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+        config = {"clusters": [cluster], "contexts": [context], "users": [{"name": "x", "user": {}}]}
+        kubeconfig.write_text(json.dumps({**config, "current-context": "x"}))
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ostria.apps.istiod"),
+            *("--secureGRPCAddr", "127.0.0.1:0", "--httpsAddr", "127.0.0.1:0"),
+            env={"KUBECONFIG": str(kubeconfig), "OSTRIA_LOG": "info", "PATH": os.environ["PATH"]},
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async with asyncio.timeout(60):
+        nowhere = await start("http://127.0.0.1:1")
+        _, told = await nowhere.communicate()
+        assert (nowhere.returncode, b"cannot serve" in told, b"Traceback" in told) == (1, True, False), told
+        async with KubeApi().serve() as server:
+            server.apply(NAMESPACES)
+            process = await start(server.url)
+            try:
+                assert process.stderr is not None
+                while b"serving proxies" not in (line := await process.stderr.readline()):
+                    assert line, "it ended before it served"
+                process.terminate()
+                assert await process.wait() == 0
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
 
 
 def test_the_environment_is_read_once_into_settings():

@@ -55,7 +55,8 @@ class Server:
     """Use as `async with Server(...) as server:`; leaving the block ends it.
 
     `settings` is asked at each review, so that they follow MeshConfig; without a certificate it serves plain HTTP,
-    for whoever ends TLS in front of it. `ports` are where it listens, in the order of `addresses`.
+    for whoever ends TLS in front of it. `ready` answers those who ask whether to send traffic. `ports` are where it
+    listens, in the order of `addresses`.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class Server:
         *,
         limits: Limits = LIMITS,
         grace: float = 1.0,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings = settings
         self._certificate = certificate
         self._addresses = addresses
         self._limits = limits
+        self._is_ready = ready
         app = web.Application(client_max_size=limits.size, middlewares=[self._one_sentence])
         app.router.add_post("/inject", self._inject)
         app.router.add_post("/inject/{rest:.*}", self._inject)
@@ -106,7 +109,7 @@ class Server:
         return _json(validate(await self._body(request), self._limits))
 
     async def _ready(self, request: web.Request) -> web.Response:
-        return web.Response()
+        return web.Response(status=200 if self._is_ready() else 503)
 
     async def _body(self, request: web.Request) -> bytes:
         if request.content_type != "application/json":

@@ -21,6 +21,7 @@ from ostria.analysis import findings
 from ostria.base import ObjectKey, Problem
 from ostria.controllers.refusals import PACE, verdict_writes
 from ostria.controllers.trust_bundles import trust_bundle_writes
+from ostria.controllers.webhook_bundles import webhook_bundle_writes
 from ostria.controllers.writer import Desk, Writer
 from ostria.engine import Engine, Epoch, query
 from ostria.envoy import catalogue
@@ -97,7 +98,11 @@ class ControlPlane:
         self.server = Server(delivery, verify, addresses, handlers=services)
         self._desks: list[Desk] = []
         if writer:
-            self._desks = [Desk(self.db, verdict_writes, writer, pace=PACE), Desk(self.db, trust_bundle_writes, writer)]
+            self._desks = [
+                Desk(self.db, verdict_writes, writer, pace=PACE),
+                Desk(self.db, trust_bundle_writes, writer),
+                Desk(self.db, webhook_bundle_writes, writer),
+            ]
         self.serving = asyncio.Event()
 
     async def run(self) -> None:

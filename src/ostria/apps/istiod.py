@@ -9,12 +9,16 @@ namespace and in this process, and nowhere else.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import ipaddress
 import logging
+import os
 import pathlib
+import signal
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +27,7 @@ from ostria.admission.server import Address as WebhookAddress
 from ostria.admission.server import Certificate as WebhookCertificate
 from ostria.admission.server import Server as WebhookServer
 from ostria.apps.control_plane import ControlPlane
+from ostria.base import logs
 from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
 from ostria.identity.authority import Authority
@@ -32,13 +37,17 @@ from ostria.identity.serving import keep_serving, make, serving_names
 from ostria.identity.tokens import TokenReviewer
 from ostria.injection import Settings as InjectionSettings
 from ostria.injection import with_mesh_config
+from ostria.injection.values import read_values, settings_of
 from ostria.mesh.settings import Settings as MeshSettings
 from ostria.mesh.settings import mesh_config, trust_domain
 from ostria.sources.access import Access, AccessError, from_kubeconfig, in_cluster, kubeconfig_paths
-from ostria.sources.api import Api, ApiError
+from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.kubernetes import KubernetesSource
 from ostria.xds import Identity, Verified
 from ostria.xds.server import Address, Certificate
+
+INJECTION_VALUES = "/etc/istio/inject/values"
+"""Where the ConfigMap `istio-sidecar-injector` is mounted, with the values that `ostria install` was given."""
 
 log = logging.getLogger("ostria.istiod")
 
@@ -59,9 +68,10 @@ class Settings(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def settings_from(environ: Mapping[str, str]) -> Settings:
+def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
     """The settings that the environment spells, under the names that istiod has (istio.io: pilot-discovery).
 
+    `values` are those of the charts that injection reads, as `ostria install` writes them; "" leaves their defaults.
     Raises ValueError, with a message for people.
     """
     mark = environ.get("OSTRIA_SOCKET_MARK", "")
@@ -84,6 +94,8 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         discovery_address=f"istiod{f'-{mesh.revision}' if mesh.revision else ''}.{mesh.root_namespace}.svc:15012",
         capture=_capture(mesh.socket_mark, environ.get("OSTRIA_VIRTUAL_RANGES", "")),
     )
+    if values:
+        injection = settings_of(read_values(values), injection)
     return Settings(
         mesh=mesh,
         injection=injection,
@@ -137,7 +149,12 @@ class Istiod:
             services=[signing],
         )
         host, port = settings.webhook
-        self.webhook = WebhookServer(self._injection, self._webhook_certificate, [WebhookAddress(host, port)])
+        self.webhook = WebhookServer(
+            self._injection,
+            self._webhook_certificate,
+            [WebhookAddress(host, port)],
+            ready=self.plane.serving.is_set,
+        )
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -182,3 +199,74 @@ async def run(settings: Settings, access: Access) -> None:
 
 def _plugged_in(folder: pathlib.Path) -> dict[str, bytes] | None:
     return {file.name: file.read_bytes() for file in folder.glob("*.pem")} or None
+
+
+async def _until_told(settings: Settings, access: Access) -> None:
+    """The process, until SIGTERM or SIGINT: streams end in order, so that proxies find another istiod at once."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(run(settings, access), name="istiod")
+        waiting = group.create_task(told.wait(), name="signals")
+        await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if told.is_set():
+            log.info("told to end")
+            serving.cancel()
+
+
+def listening(settings: Settings, arguments: Sequence[str]) -> Settings:
+    """The settings with the addresses that a command line names, by pilot-discovery's flags.
+
+    Ends the process with a usage message if it makes no sense.
+    """
+    parser = argparse.ArgumentParser(prog="istiod", description="The mesh's control plane.", allow_abbrev=False)
+    parser.add_argument("--secureGRPCAddr", dest="xds", default="[::]:15012", metavar="HOST:PORT", help="for proxies")
+    parser.add_argument("--httpsAddr", dest="webhook", type=_address, default="[::]:15017", metavar="HOST:PORT",
+                        help="for webhook calls")  # fmt: skip
+    given = parser.parse_args(arguments)
+    return settings._replace(xds=(given.xds,), webhook=given.webhook)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f'"{text}" is not HOST:PORT')
+    return host.strip("[]") or "::", int(port)
+
+
+def main(environ: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0 when it was told to end, 65 for settings that make no sense, else 1."""
+    try:
+        levels = logs.parse_levels(environ.get("OSTRIA_LOG", ""))
+        logs.configure(sys.stderr, levels, as_json=not sys.stderr.isatty())
+        settings = settings_from(environ, _values(pathlib.Path(INJECTION_VALUES)))
+        settings = listening(settings, sys.argv[1:] if arguments is None else arguments)
+        access = access_from(environ)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 65
+    code = 0
+    try:
+        asyncio.run(_until_told(settings, access))
+    except* (ApiError, *FAILURES) as errors:
+        # The API may not be there yet: who started this process starts it again.
+        log.error("cannot serve: %s", _first(errors))
+        code = 1
+    return code
+
+
+def _values(file: pathlib.Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

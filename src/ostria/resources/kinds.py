@@ -106,6 +106,15 @@ _TABLE = (
         "EndpointSlice", "discovery.k8s.io", ("v1",), "v1", "endpointslices", "endpointslice",
         kubernetes.EndpointSlice,
     ),
+    Kind(
+        "MutatingWebhookConfiguration", "admissionregistration.k8s.io", ("v1",), "v1", "mutatingwebhookconfigurations",
+        "mutatingwebhookconfiguration", kubernetes.MutatingWebhookConfiguration, namespaced=False,
+    ),
+    Kind(
+        "ValidatingWebhookConfiguration", "admissionregistration.k8s.io", ("v1",), "v1",
+        "validatingwebhookconfigurations", "validatingwebhookconfiguration",
+        kubernetes.ValidatingWebhookConfiguration, namespaced=False,
+    ),
 )  # fmt: skip
 
 KINDS = {kind.name: kind for kind in _TABLE}

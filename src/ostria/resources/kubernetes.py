@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -249,3 +249,15 @@ class Pod(Object, frozen=True):
 
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+
+class MutatingWebhookConfiguration(Object, frozen=True):
+    """Webhooks that may change what is written. They are kept whole: who changes one writes all of them back."""
+
+    webhooks: tuple[Mapping[str, Any], ...] = ()
+
+
+class ValidatingWebhookConfiguration(Object, frozen=True):
+    """Webhooks that may refuse what is written; kept whole, as above."""
+
+    webhooks: tuple[Mapping[str, Any], ...] = ()
