@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ostria.base.clock import Clock
@@ -48,6 +48,10 @@ class Network(Protocol):
     async def update(self, services: Iterable[Service], slices: Iterable[EndpointSlice]) -> None:
         """Serve these Services and no others."""
 
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The node ports ("NAMESPACE/SERVICE:PORT") that could not be had, and why."""
+
 
 class Feed:
     """See the module; it is the kubelet's `PodSource`.
@@ -70,6 +74,7 @@ class Feed:
         self._told = asyncio.Event()
         self._serving: frozenset[str] = frozenset()
         self._ending: set[str] = set()
+        self._refused: frozenset[str] = frozenset()
         self._apply: Callable[[Sequence[PodChange]], object] | None = None
         self._group: asyncio.TaskGroup
 
@@ -165,3 +170,15 @@ class Feed:
             self.ports_changed(key)
         for slot in sorted(refused):
             self.port_refused(slot[0], self._host_ports.refused[slot])
+            self.ports_changed(slot[0])
+        self._tell_of_node_ports({self._name(each): key_of(each) for each in services})
+
+    @staticmethod
+    def _name(service: Document) -> str:
+        return "/".join(key_of(service))
+
+    def _tell_of_node_ports(self, services: Mapping[str, Key]) -> None:
+        now = {name: why for name, why in self._network.refused.items() if name.rpartition(":")[0] in services}
+        for name in sorted(now.keys() - self._refused):
+            self.port_refused(services[name.rpartition(":")[0]], f"node port: {now[name]}")
+        self._refused = frozenset(now)

@@ -49,7 +49,12 @@ from ostria.sources.access import Access
 from ostria.sources.api import Api
 from ostria.sources.documents import Documents
 from ostria.sources.kubernetes import KubernetesSource
+from ostria.sources.reflector import Pace
 
+PACE = Pace(first=0.05, most=1.0, absent=5.0)
+"""How soon the API is asked again: it is on this machine, and comes back within seconds."""
+CONFIGURATION = 3.0
+"""Seconds after which a pod's status, or what it lacks, is tried again; kubelet's ten are a cluster's."""
 KUBERNETES_VERSION = "v1.33.0"
 """The version whose manners the node has."""
 
@@ -76,7 +81,10 @@ class Settings(NamedTuple):
 def settings_of(kubelet_settings: KubeletSettings, **more: object) -> Settings:
     """Settings whose pods are told the gateway as their host's address."""
     plan = Plan()
-    known = kubelet_settings._replace(host_ip=str(plan.gateway[0]))
+    pace = kubelet_settings.pace
+    known = kubelet_settings._replace(
+        host_ip=str(plan.gateway[0]), pace=pace._replace(configuration=min(pace.configuration, CONFIGURATION))
+    )
     return Settings(known, plan)._replace(**more)  # type: ignore[arg-type]
 
 
@@ -152,7 +160,7 @@ async def running(settings: Settings, access: Access, clock: Clock | None = None
         around = _surroundings(settings, access, host_ports)
         hub.runner = Runner(api, mirror, controllers(around), recorder, clock, hub.tell)
         hub.feed = _feed(mirror, network, host_ports, hub.runner, recorder, node, node_settings.node_name, clock)
-        source = KubernetesSource(access, kinds=WATCHED, reading=Documents(_is_head), clock=clock)
+        source = KubernetesSource(access, kinds=WATCHED, reading=Documents(_is_head), pace=PACE, clock=clock)
         listener = network.listen(api_relay.PORT)
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -224,4 +232,4 @@ def _surroundings(settings: Settings, access: Access, host_ports: HostPorts) -> 
     )
     first = ipaddress.ip_network(plan.services_v4)[1]
     place = Place(str(first), str(plan.gateway[0]), api_relay.PORT)
-    return Surroundings(facts, roots.decode(), place, host_ports.opened)
+    return Surroundings(facts, roots.decode(), place, host_ports)

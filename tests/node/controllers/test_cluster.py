@@ -136,7 +136,7 @@ class Gate:
 async def test_a_load_balancer_is_told_which_ports_of_the_host_it_has() -> None:
     gate = Gate(8080)
     ports = HostPorts(gate, load_balancers.PREFERRED, strict=False)
-    world = Controlled(load_balancers.controller(ports.opened))
+    world = Controlled(load_balancers.controller(ports))
     world.store.apply(BALANCED)
     await world.settle()
     changed, refused = await ports.keep(world.store.all(SERVICE))
@@ -161,14 +161,20 @@ async def test_a_load_balancer_is_told_which_ports_of_the_host_it_has() -> None:
 async def test_with_strict_ports_a_taken_one_is_refused_and_said_once() -> None:
     gate = Gate(8080)
     ports = HostPorts(gate, load_balancers.PREFERRED, strict=True)
-    world = Controlled(load_balancers.controller(ports.opened))
+    world = Controlled(load_balancers.controller(ports))
     world.store.apply(BALANCED)
     slot = (Key("default", "gateway"), 80)
     _, refused = await ports.keep(world.store.all(SERVICE))
     assert refused == {slot}
     assert "8080" in ports.refused[slot]
     assert await ports.keep(world.store.all(SERVICE)) == (set(), set())
+    await world.settle()
+    (condition,) = world.store.get(SERVICE, "gateway")["status"]["conditions"]
+    assert (condition["type"], condition["status"]) == ("HostPorts", "False")
+    assert "8080" in condition["message"]
     gate.taken.clear()
     changed, _ = await ports.keep(world.store.all(SERVICE))
     assert changed == {slot[0]}
-    assert ports.refused == {}
+    world.look_again()
+    await world.settle()
+    assert world.store.get(SERVICE, "gateway")["status"]["conditions"] == []

@@ -135,7 +135,8 @@ async def test_undoing_a_rollout_takes_the_earlier_replica_set_up_again() -> Non
     first = world.store.all(REPLICA_SET)[0]["metadata"]["uid"]
     world.set_image("web:2")
     await world.settle()
-    world.set_image("web:1")
+    # As kubectl writes it: the template of the ReplicaSet, with empty fields of its own.
+    world.store.apply(WEB.replace("{labels: {app: web}}", "{labels: {app: web}, creationTimestamp: null}"))
     await world.settle()
     assert world.images() == ["web:1"] * 4
     assert len(world.store.all(REPLICA_SET)) == 2

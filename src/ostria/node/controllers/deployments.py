@@ -156,24 +156,27 @@ def _claim(view: View, deployment: Document, writes: list[Write]) -> list[Docume
 
 def _sort(deployment: Document, found: Iterable[Document]) -> _Sets:
     ordered = sorted((item for item in found if not is_deleted(item)), key=lambda item: (created(item), key_of(item)))
-    wanted, code = deployment["spec"]["template"], template_hash(deployment)
+    wanted, code = _meant(deployment["spec"]["template"]), template_hash(deployment)
     # Of several the oldest, as everybody who asks at any time must find the same one.
-    new = next((item for item in ordered if labels_of(item).get(HASH) == code or _template(item) == wanted), None)
+    new = next(
+        (item for item in ordered if labels_of(item).get(HASH) == code or _meant(item["spec"]["template"]) == wanted),
+        None,
+    )
     return _Sets(new, tuple(item for item in ordered if item is not new))
 
 
-def _template(replica_set: Document) -> dict[str, Any]:
-    """A ReplicaSet's template without the hash, as the Deployment has it."""
-    template = replica_set["spec"]["template"]
-    meta = dict(template.get("metadata") or {})
-    meta["labels"] = {name: value for name, value in (meta.get("labels") or {}).items() if name != HASH}
-    return {**template, "metadata": meta}
+def _meant(template: Document) -> dict[str, Any]:
+    """What a template says, without the hash and without fields that clients write and that say nothing."""
+    given = template.get("metadata") or {}
+    meta = {name: value for name, value in given.items() if value and name != "labels"}
+    labels = {name: value for name, value in (given.get("labels") or {}).items() if name != HASH}
+    return {**template, "metadata": {**meta, "labels": labels}}
 
 
 def template_hash(deployment: Document) -> str:
     """What tells a template from others, as a label's value; another one after each collision."""
     collisions = status_of(deployment).get("collisionCount", 0)
-    encoded = msgspec.json.encode([deployment["spec"]["template"], collisions], order="sorted")
+    encoded = msgspec.json.encode([_meant(deployment["spec"]["template"]), collisions], order="sorted")
     number = int.from_bytes(blake2b(encoded, digest_size=8).digest())
     letters = []
     for _ in range(10):

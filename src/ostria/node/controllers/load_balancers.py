@@ -7,17 +7,20 @@ Ports 80 and 443 prefer 8080 and 8443, as most people are not root; others prefe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
 from ostria.node.controllers.objects import (
     SERVICE,
+    Condition,
     Document,
     Key,
     View,
     annotations_of,
+    condition_of,
     is_deleted,
     key_of,
     status_of,
@@ -30,8 +33,19 @@ ANNOTATION = "ostria.dev/host-ports"
 ADDRESS = "127.0.0.1"
 PREFERRED: Mapping[int, int] = {80: 8080, 443: 8443}
 
-Opened = Mapping[Key, Mapping[int, int]]
-"""The host's port of each port of each Service."""
+CONDITION = "HostPorts"
+"""The condition that says False when a port of the host could not be had."""
+
+
+class Ports(Protocol):
+    """What has come of the wishes."""
+
+    def opened(self) -> Mapping[Key, Mapping[int, int]]:
+        """The host's port of each port of each Service."""
+
+    @property
+    def refused(self) -> Mapping[tuple[Key, int], str]:
+        """Why some have none, by Service and port."""
 
 
 def is_balanced(service: Document) -> bool:
@@ -65,12 +79,12 @@ def concerned(view: View, changed: Changed) -> Iterable[Key]:
         yield key_of(changed.after)
 
 
-def reconcile(opened: Callable[[], Opened], view: View, key: Key, now: float) -> Outcome:
+def reconcile(host: Ports, view: View, key: Key, now: float) -> Outcome:
     """Tell a Service which ports it has."""
     service = view.get(SERVICE, *key)
     if service is None or is_deleted(service):
         return NOTHING
-    ports = opened().get(key, {}) if is_balanced(service) else {}
+    ports = host.opened().get(key, {}) if is_balanced(service) else {}
     told = msgspec.json.encode({str(port): ports[port] for port in sorted(ports)}).decode() if ports else None
     writes: list[Write] = []
     annotations = dict(annotations_of(service))
@@ -83,9 +97,14 @@ def reconcile(opened: Callable[[], Opened], view: View, key: Key, now: float) ->
         service = with_metadata(service, annotations=annotations or None)
         writes.insert(0, Update(SERVICE, service))
     ingress = [{"ip": ADDRESS, "ipMode": "VIP", "ports": [_port(port) for port in sorted(ports)]}] if ports else []
-    balancer = {"ingress": ingress} if ingress else {}
-    if (status_of(service).get("loadBalancer") or {}) != balancer:
-        status = {**status_of(service), "loadBalancer": balancer}
+    status = {**status_of(service), "loadBalancer": {"ingress": ingress} if ingress else {}}
+    why = "; ".join(host.refused[slot] for slot in sorted(host.refused) if slot[0] == key)
+    conditions = [each for each in status.get("conditions") or () if each["type"] != CONDITION]
+    if why:
+        conditions.append(Condition(CONDITION, "False", "PortTaken", why).over(condition_of(service, CONDITION), now))
+    if conditions or "conditions" in status:
+        status["conditions"] = conditions
+    if status != {"loadBalancer": {}, **status_of(service)}:
         writes.append(Update(SERVICE, {**service, "status": status}, "status"))
     return Outcome(tuple(writes))
 
@@ -94,6 +113,6 @@ def _port(number: int) -> dict[str, int | str]:
     return {"port": number, "protocol": "TCP"}
 
 
-def controller(opened: Callable[[], Opened]) -> Controller:
-    """The controller that tells what `opened` says."""
-    return Controller("loadbalancer", concerned, partial(reconcile, opened))
+def controller(host: Ports) -> Controller:
+    """The controller that tells what `host` has come to."""
+    return Controller("loadbalancer", concerned, partial(reconcile, host))

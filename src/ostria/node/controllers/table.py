@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from ostria.node.controllers import (
@@ -25,7 +24,7 @@ class Surroundings(NamedTuple):
     facts: nodes.Facts
     roots: str
     api: api_service.Place
-    opened: Callable[[], load_balancers.Opened]
+    ports: load_balancers.Ports
 
 
 def controllers(around: Surroundings) -> tuple[Controller, ...]:
@@ -38,6 +37,6 @@ def controllers(around: Surroundings) -> tuple[Controller, ...]:
         jobs.CONTROLLER,
         endpoint_slices.CONTROLLER,
         api_service.controller(around.api),
-        load_balancers.controller(around.opened),
+        load_balancers.controller(around.ports),
         service_accounts.controller(around.roots),
     )
