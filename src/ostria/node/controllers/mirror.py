@@ -6,7 +6,7 @@ is forgotten when the echo or something later has come, or after a while, should
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
@@ -20,10 +20,9 @@ PATIENCE = 30.0
 
 
 class _Written(NamedTuple):
-    """What has been written: a document, or that the one of this uid is gone."""
+    """What has been written, and until when it is believed."""
 
-    document: Document | None
-    uid: str
+    document: Document
     until: float
 
 
@@ -33,6 +32,8 @@ class Mirror:
     def __init__(self) -> None:
         self._read: dict[str, dict[str, dict[str, Document]]] = {kind.name: {} for kind in WATCHED}
         self._written: dict[ObjectKey, _Written] = {}
+        # Uids of what is gone, whose earlier versions the watch may still be telling of; until when.
+        self._dead: dict[str, float] = {}
         self._kinds = {kind.name: kind for kind in WATCHED}
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
@@ -55,7 +56,7 @@ class Mirror:
             for name, document in held.get(each, {}).items():
                 if not over or ObjectKey("", kind.name, each, name) not in over:
                     yield document
-        yield from (written.document for written in over.values() if written.document is not None)
+        yield from (written.document for written in over.values())
 
     def apply(self, changes: Sequence[Change]) -> Iterator[Changed]:
         """Take what has been read; yields what is different for those who look."""
@@ -66,55 +67,51 @@ class Mirror:
                 continue
             before = self.get(kind, key.namespace, key.name)
             names = self._read[key.kind].setdefault(key.namespace, {})
-            if isinstance(change.object, Whole):
+            known = names.pop(key.name, None)
+            if isinstance(change.object, Whole) and uid_of(change.object.value) not in self._dead:
                 names[key.name] = change.object.value
-            else:
-                names.pop(key.name, None)
-            self._settle(key, names)
+            self._settle(key, known, names.get(key.name))
             yield Changed(kind, before, self.get(kind, key.namespace, key.name))
 
-    def _settle(self, key: ObjectKey, names: Mapping[str, Document]) -> None:
+    def _settle(self, key: ObjectKey, known: Document | None, read: Document | None) -> None:
         """Forget what has been written if what has been read is as new."""
         written = self._written.get(key)
         if written is None:
             return
-        read = names.get(key.name)
         if read is None:
-            # What was made anew under the name of one that ends is not gone with it; its own echo decides.
-            is_stale = written.document is not None and written.uid not in ("", uid_of(written.document))
-        elif written.document is None:
-            is_stale = uid_of(read) == written.uid
+            # What was made anew under the name of one that has ended is not gone with it.
+            is_new = known is not None and uid_of(known) == uid_of(written.document)
         else:
-            is_stale = uid_of(read) == uid_of(written.document) and version_of(read) < version_of(written.document)
-        if not is_stale:
+            is_new = version_of(read) >= version_of(written.document)
+        if is_new:
             del self._written[key]
 
     def note(self, kind: Kind, document: Document, now: float) -> Changed | None:
         """This has been written, and this is what the API has made of it."""
-        if kind.name not in self._kinds:
+        if kind.name not in self._kinds or uid_of(document) in self._dead:
             return None
         namespace, name = key_of(document)
         before = self.get(kind, namespace, name)
-        if before is not None and uid_of(before) == uid_of(document) and version_of(before) >= version_of(document):
+        if before is not None and version_of(before) >= version_of(document):
             return None
-        key = ObjectKey("", kind.name, namespace, name)
-        self._written[key] = _Written(document, uid_of(before) if before is not None else "", now + PATIENCE)
+        self._written[ObjectKey("", kind.name, namespace, name)] = _Written(document, now + PATIENCE)
         return Changed(kind, before, document)
 
     def note_gone(self, kind: Kind, namespace: str, name: str, uid: str, now: float) -> Changed | None:
         """The object of this uid is not there any more."""
+        self._dead[uid] = now + PATIENCE
         before = self.get(kind, namespace, name)
-        if before is None or (uid and uid_of(before) != uid):
+        if before is None or uid_of(before) != uid:
             return None
-        key = ObjectKey("", kind.name, namespace, name)
-        if name in self._read[kind.name].get(namespace, {}):
-            self._written[key] = _Written(None, uid_of(before), now + PATIENCE)
-        else:
-            self._written.pop(key, None)
-        return Changed(kind, before, None)
+        self._written.pop(ObjectKey("", kind.name, namespace, name), None)
+        names = self._read[kind.name].get(namespace, {})
+        if name in names and uid_of(names[name]) == uid:
+            del names[name]
+        return Changed(kind, before, self.get(kind, namespace, name))
 
     def expire(self, now: float) -> Iterator[Changed]:
         """Forget writes whose echo has never come."""
+        self._dead = {uid: until for uid, until in self._dead.items() if until > now}
         for key, written in list(self._written.items()):
             if written.until <= now:
                 del self._written[key]
