@@ -53,7 +53,7 @@ def test_what_works_here_works_for_the_doctor(tmp_path: Path) -> None:
 
 
 def test_without_namespaces_the_rest_is_not_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_STEPS", {"namespaces": refuse(errno.EPERM), "mounts": refuse(errno.EPERM)})
+    monkeypatch.setattr(doctor, "_steps", lambda: {"namespaces": refuse(errno.EPERM), "mounts": refuse(errno.EPERM)})
     checks = examined(tmp_path)
     assert checks["namespaces"].outcome is Outcome.FAIL
     assert checks["namespaces"].detail == "Operation not permitted: the thing"
@@ -73,13 +73,13 @@ def test_without_namespaces_the_rest_is_not_blamed(tmp_path: Path, monkeypatch: 
 def test_a_missing_module_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, code: int, remedy: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_STEPS", {step: refuse(code)})
+    monkeypatch.setattr(doctor, "_steps", lambda: {step: refuse(code)})
     assert examined(tmp_path)[step].remedy == remedy
 
 
 def test_ubuntus_apparmor_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There making the namespace succeeds, and only its use is refused."""
-    monkeypatch.setattr(doctor, "_STEPS", {"namespaces": refuse(errno.EACCES)})
+    monkeypatch.setattr(doctor, "_steps", lambda: {"namespaces": refuse(errno.EACCES)})
     monkeypatch.setattr(doctor, "_text", lambda path: "1" if "apparmor" in path else "")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     remedy = examined(tmp_path)["namespaces"].remedy
@@ -91,7 +91,7 @@ def test_a_step_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         threading.Event().wait()
         return ""
 
-    monkeypatch.setattr(doctor, "_STEPS", {"links": hang})
+    monkeypatch.setattr(doctor, "_steps", lambda: {"links": hang})
     monkeypatch.setattr(doctor, "BOUND", 0.2)
     assert examined(tmp_path)["links"].detail == "it did not end in time"
 

@@ -8,7 +8,6 @@ and only using it is refused, so no setting is believed that can be tried.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import enum
 import errno
@@ -20,7 +19,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -71,7 +69,7 @@ def examine(request: Request) -> tuple[Check, ...]:
         return (first, _python())
     deadline = time.monotonic() + BOUND
     envoy = _EnvoyProbe(request.env)
-    steps = [_Step(name, function) for name, function in _STEPS.items()]
+    steps = [_Step(name, function) for name, function in _steps().items()]
     checks = [first, _python()]
     failed = ""
     for step in steps:
@@ -106,111 +104,19 @@ def _python() -> Check:
     return Check("python", Outcome.PASS, said)
 
 
-# --- What is tried in a child: each enters namespaces of its own, and all of it vanishes with the child. -------------
-
-
-def _enter() -> None:
-    from ostria.node import linux
-
-    uid, gid = os.geteuid(), os.getegid()
-    if uid:
-        linux.unshare(linux.CLONE_NEWUSER)
-        linux.map_single_user(0, uid, 0, gid)
-    kinds = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWPID | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
-    linux.unshare(kinds)
-
-
-def _namespaces() -> str:
-    from ostria.node import linux
-
-    who = "an ordinary user" if os.geteuid() else "root"
-    _enter()
-    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-    return f"made as {who}"
-
-
-def _mounts() -> str:
-    from ostria.node import linux
-
-    _enter()
-    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-    # Any folder that exists serves: what is mounted on it is seen in here only.
-    root = tempfile.gettempdir()
-    linux.mount("tmpfs", root, "tmpfs")
-    for name in ("usr", "etc", "proc"):
-        os.mkdir(f"{root}/{name}")
-    linux.bind("/usr", f"{root}/usr")
-    linux.mount("overlay", f"{root}/etc", "overlay", linux.MS_RDONLY, f"lowerdir=/etc:{root}/usr")
-
-    def first_process() -> None:
-        try:
-            linux.mount("proc", f"{root}/proc", "proc")
-            linux.pivot_root(root)
-        except OSError as error:
-            os._exit(error.errno or 1)
-
-    _, status = os.waitpid(linux.fork(first_process), 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code:
-        raise OSError(code, os.strerror(code), "a /proc of their own for pods, as the root of a mount namespace")
-    return "read-only binds, an overlay, a /proc of its own, a root of its own"
-
-
-def _links() -> str:
-    from ostria.capture import netlink
-    from ostria.node import linux
-    from ostria.node.network import links
-    from ostria.node.network.addresses import FIRST_POD, Plan, addresses_of
-    from ostria.node.network.netlink import Netlink
-
-    _enter()
-    plan = Plan()
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.ROUTE)
-    with Netlink(sock) as route:
-        route.send(links.make_bridge(plan))
-        bridge = route.get(links.link_info(links.BRIDGE))
-        if bridge is None:
-            raise OSError(errno.ENODEV, "the bridge was not made")
-        route.send(links.set_up_node(plan, links.link_index(bridge)))
-        # The socket stays in the bridge's namespace; the far end goes to a new one.
-        linux.unshare(linux.CLONE_NEWNET)
-        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        route.send(links.make_pair(addresses_of(plan, FIRST_POD), links.link_index(bridge), namespace))
-    return "a bridge and a pair of virtual links"
-
-
-def _rules() -> str:
-    import ipaddress
-
-    from ostria import capture
-    from ostria.capture.apply import apply
-    from ostria.node import linux
-
-    _enter()
-    with contextlib.suppress(OSError):
-        linux.write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-    backend = apply(capture.plan(capture.marked(ipaddress.ip_network("10.96.0.0/12"))))
-    return f"redirection by {backend}"
-
-
-def _nested() -> str:
-    from ostria.node import linux
-
-    _enter()
-    # A pod's application runs in a user namespace below the pod's, where it can change no rule.
-    linux.unshare(linux.CLONE_NEWUSER)
-    linux.map_single_user(1000, 0, 1000, 0)
-    return "a user namespace inside the pod's"
-
-
 _BASIC = "namespaces"
-_STEPS: Mapping[str, Callable[[], str]] = {
-    _BASIC: _namespaces,
-    "mounts": _mounts,
-    "links": _links,
-    "packet rules": _rules,
-    "nested users": _nested,
-}
+
+
+def _steps() -> Mapping[str, Callable[[], str]]:
+    from ostria.node import trials
+
+    return {
+        _BASIC: trials.namespaces,
+        "mounts": trials.mounts,
+        "links": trials.links,
+        "packet rules": trials.rules,
+        "nested users": trials.nested_users,
+    }
 
 
 class _Step:

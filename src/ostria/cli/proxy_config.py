@@ -1,0 +1,143 @@
+"""Show what a pod's Envoy holds, with istioctl's columns; -o json shows it as Envoy says it.
+
+A pod is named as POD, POD.NAMESPACE or deploy/NAME. A file with a saved config dump is read with --file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ostria.cli import proxies, targets
+from ostria.cli.errors import Exit, bad_input, usage
+from ostria.cli.main import Context
+
+
+class View(NamedTuple):
+    """One kind of what Envoy holds: its names here, what is asked of Envoy."""
+
+    names: tuple[str, ...]
+    path: str
+    help: str
+
+
+VIEWS: Mapping[str, View] = {
+    "cluster": View(("cluster", "clusters", "c"), "config_dump", "where it can send"),
+    "listener": View(("listener", "listeners", "l"), "config_dump", "what it listens on"),
+    "route": View(("route", "routes", "r"), "config_dump", "how it routes"),
+    "endpoint": View(("endpoint", "endpoints", "ep"), "clusters?format=json", "the addresses behind its clusters"),
+    "secret": View(("secret", "secrets", "s"), "config_dump", "its certificates"),
+    "bootstrap": View(("bootstrap", "b"), "config_dump", "what it was started with"),
+    "all": View(("all", "a"), "config_dump?include_eds", "everything, as JSON"),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    kinds = parser.add_subparsers(metavar="|".join(VIEWS), required=True)
+    for kind, view in VIEWS.items():
+        made = kinds.add_parser(kind, aliases=view.names[1:], help=view.help)
+        made.set_defaults(view=kind)
+        made.add_argument("pod", metavar="POD[.NAMESPACE]", nargs="?", default="", help="whose Envoy")
+        made.add_argument("-n", "--namespace", metavar="NAME", help="where the pod is")
+        made.add_argument("-o", "--output", choices=["short", "json"], default="short", help="a table, or JSON")
+        made.add_argument("--file", metavar="FILE", default="", help="read Envoy's answer from a file")
+        if kind == "cluster" or kind == "endpoint":
+            made.add_argument(
+                "--fqdn" if kind == "cluster" else "--cluster", dest="only", default="", help="only this one"
+            )
+        if kind in ("listener", "cluster"):
+            made.add_argument("--port", metavar="PORT", default="", help="only those of this port")
+        if kind == "route":
+            made.add_argument("--name", dest="only", metavar="NAME", default="", help="only this configuration")
+        targets.add_arguments(made, istioctl=True)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Show it."""
+    if bool(args.pod) == bool(args.file):
+        raise usage("name a pod, or a file with --file", f"ostria proxy-config {args.view} POD")
+    answer = _read(args.file) if args.file else asyncio.run(_ask(args, context))
+    columns, rows = table_of(args.view, answer)
+    if args.output == "json" or not columns:
+        context.output.data(json.dumps(_as_json(args.view, answer), indent=2))
+        return Exit.OK
+    only, port = getattr(args, "only", ""), getattr(args, "port", "")
+    place = {"cluster": 0, "route": 0, "endpoint": 3}.get(args.view, 0)
+    rows = [row for row in rows if (not only or row[place] == only) and (not port or row[1] == port)]
+    context.output.table(columns, rows, padding=5)
+    return Exit.OK
+
+
+def table_of(view: str, answer: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows of one view; no columns for what has no table."""
+    from ostria.envoy import config_dump
+
+    tables: Mapping[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], list[tuple[str, ...]]]]] = {
+        "cluster": (config_dump.CLUSTER_COLUMNS, config_dump.clusters),
+        "listener": (config_dump.LISTENER_COLUMNS, config_dump.listeners),
+        "route": (config_dump.ROUTE_COLUMNS, config_dump.routes),
+        "endpoint": (config_dump.ENDPOINT_COLUMNS, config_dump.endpoints),
+    }
+    if view == "secret":
+        return _secrets(answer)
+    if view not in tables:
+        return (), []
+    columns, rows_of = tables[view]
+    return columns, rows_of(answer)
+
+
+def _secrets(answer: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    from cryptography import x509
+
+    from ostria.envoy import config_dump
+
+    columns = (*config_dump.SECRET_COLUMNS, "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE")
+    rows = []
+    for name, kind, status in config_dump.secrets(answer):
+        found = x509.load_pem_x509_certificates(pem)[0] if (pem := config_dump.certificate(answer, name)) else None
+        ends = (found.not_valid_after_utc, found.not_valid_before_utc) if found else ()
+        times = [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in ends] or ["", ""]
+        rows.append((name, kind, status, f"{found.serial_number:x}" if found else "", *times))
+    return columns, rows
+
+
+def _as_json(view: str, answer: Mapping[str, Any]) -> Any:
+    from ostria.envoy import config_dump
+
+    match view:
+        case "cluster":
+            return list(config_dump.clusters_of(answer))
+        case "listener":
+            return list(config_dump.listeners_of(answer))
+        case "route":
+            return list(config_dump.routes_of(answer))
+        case "endpoint":
+            return answer.get("cluster_statuses") or []
+        case "bootstrap":
+            return {"bootstrap": config_dump.bootstrap(answer)}
+        case "secret":
+            return {"configs": [part for part in answer["configs"] if part["@type"].endswith("SecretsConfigDump")]}
+    return answer
+
+
+def _read(name: str) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = json.loads(Path(name).read_bytes())
+    except (OSError, ValueError) as error:
+        raise bad_input(f"it is no answer of Envoy's: {error}", name) from None
+    return found
+
+
+async def _ask(args: argparse.Namespace, context: Context) -> Mapping[str, Any]:
+    from ostria.sources.editing import Editor
+
+    target = targets.find(args, context)
+    async with targets.connect(target, context) as api:
+        pod = await proxies.pod(Editor(api), args.pod, args.namespace or target.access.namespace)
+        found: Mapping[str, Any] = json.loads(await proxies.ask(api, target, pod, VIEWS[args.view].path))
+        return found
