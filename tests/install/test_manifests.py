@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from conftest import Golden
+from ostria.injection import first_match, rules_of
 from ostria.injection.values import read_values
 from ostria.install import Installation, OneMachine, manifest_generate, read, render
 from ostria.install.objects import Document, Reference, reference_of
@@ -195,6 +196,19 @@ def test_a_revision_leaves_the_default_one_alone() -> None:
     service = default[Reference("Service", "istio-system", "istiod")]
     pod = at(prod[Reference("Deployment", "istio-system", "istiod-prod")], "spec", "template", "metadata", "labels")
     assert not at(service, "spec", "selector").items() <= pod.items()
+
+
+def test_a_tag_is_another_name_of_a_revision() -> None:
+    found = rendered("revision=1-25", "values.revisionTags={prod,default}")
+    tag = found[Reference("MutatingWebhookConfiguration", "", "istio-revision-tag-prod")]
+    injector = found[Reference("MutatingWebhookConfiguration", "", "istio-sidecar-injector-1-25")]
+    for webhook in (*tag["webhooks"], *injector["webhooks"]):
+        assert at(webhook, "clientConfig", "service", "name") == "istiod-1-25"
+    labelled = {"istio.io/rev": "prod"}
+    assert first_match(rules_of(tag), labelled, {}) is not None
+    assert first_match(rules_of(injector), labelled, {}) is None
+    # The default one is who injects where a namespace says istio-injection=enabled.
+    assert first_match(rules_of(injector), {"istio-injection": "enabled"}, {}) is not None
 
 
 def test_the_values_reach_istiod_and_changed_ones_are_another_pod() -> None:

@@ -72,6 +72,11 @@ class Installation(NamedTuple):
         return own or operator.values.global_.istio_namespace or ROOT_NAMESPACE
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """Other names by which namespaces and pods may ask for this revision."""
+        return tuple(tag for tag in self.operator.values.revision_tags if tag not in (self.revision, "default"))
+
+    @property
     def suffix(self) -> str:
         """What a revision adds to names."""
         return f"-{self.revision}" if self.revision else ""
@@ -79,7 +84,8 @@ class Installation(NamedTuple):
     @property
     def is_default(self) -> bool:
         """Whether `istio-injection=enabled` means this revision."""
-        return self.operator.values.default_revision == self.revision if self.revision else True
+        values = self.operator.values
+        return not self.revision or values.default_revision == self.revision or "default" in values.revision_tags
 
 
 def read(

@@ -160,7 +160,7 @@ class Values(Strict, frozen=True):
 
     ACCEPTED: ClassVar = frozenset(
         ("base", "clusterResources", "cni", "compatibilityVersion", "experimental", "grafana", "istio_cni", "kiali",
-         "mixer", "ownerName", "profile", "prometheus", "revisionTags", "telemetry", "tracing", "ztunnel")
+         "mixer", "ownerName", "profile", "prometheus", "telemetry", "tracing", "ztunnel")
     )  # fmt: skip
 
     default_revision: str = ""
@@ -169,6 +169,7 @@ class Values(Strict, frozen=True):
     mesh_config: Json = {}
     pilot: PilotValues = PilotValues()
     revision: str = ""
+    revision_tags: tuple[str, ...] = ()
     sidecar_injector_webhook: SidecarInjectorWebhook = SidecarInjectorWebhook()
 
 

@@ -58,7 +58,7 @@ def _everywhere(installation: Installation) -> list[dict[str, Any]]:
             "admissionregistration.k8s.io",
             ["mutatingwebhookconfigurations"],
             "patch",
-            names=[webhooks.injector_name(installation)],
+            names=[webhooks.injector_name(installation), *map(webhooks.tag_name, installation.tags)],
         ),
         _rule(
             "admissionregistration.k8s.io",

@@ -32,12 +32,22 @@ def validator_name(installation: Installation) -> str:
     return f"istio-validator{installation.suffix}-{installation.namespace}"
 
 
+def tag_name(tag: str) -> str:
+    """The name of a revision tag's MutatingWebhookConfiguration."""
+    return f"istio-revision-tag-{tag}"
+
+
 def documents(installation: Installation) -> tuple[Document, ...]:
-    """Both configurations."""
-    return (_injector(installation), _validator(installation))
+    """The configurations of the revision and of its tags."""
+    injector = _injector(
+        installation, injector_name(installation), installation.revision, default=installation.is_default
+    )
+    tags = (_injector(installation, tag_name(tag), tag, default=False) for tag in installation.tags)
+    return (injector, *tags, _validator(installation))
 
 
-def _injector(installation: Installation) -> dict[str, Any]:
+def _injector(installation: Installation, name: str, asked_for: str, *, default: bool) -> dict[str, Any]:
+    """What asks about pods that ask for a revision or tag, and about those that name none if it is the default."""
     webhook = installation.operator.values.sidecar_injector_webhook
     # An API server refuses a webhook for pods that it may not reach: better no pod than one without its proxy.
     common = {
@@ -48,14 +58,10 @@ def _injector(installation: Installation) -> dict[str, Any]:
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
     }
-    found = rules(
-        installation.revision,
-        default=installation.is_default,
-        every_namespace=webhook.enable_namespaces_by_default,
-    )
+    found = rules(asked_for, default=default, every_namespace=webhook.enable_namespaces_by_default)
     return made(
         "MutatingWebhookConfiguration",
-        injector_name(installation),
+        name,
         labels={"app": "sidecar-injector"},
         webhooks=[
             {
