@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from doubles.object_store import Controlled
-from ostria.node.controllers import addressing, endpoint_slices
+from ostria.node.controllers import addressing, endpoint_mirroring, endpoint_slices
 from ostria.node.controllers.objects import ENDPOINT_SLICE, ENDPOINTS, POD, SERVICE
 from ostria.node.network.services import EndpointPort
 
@@ -137,6 +137,39 @@ async def test_a_service_without_a_selector_is_left_to_its_author() -> None:
     world = World()
     world.store.apply(SERVICE_OF_WEB.replace("selector: {app: web}", "selector: {}"))
     world.pod("one", 5)
+    await world.settle()
+    assert world.store.all(ENDPOINT_SLICE) == []
+
+
+WRITTEN = """
+apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {clusterIP: 10.96.1.2, ports: [{port: 5432}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: outside}
+subsets:
+- addresses: [{ip: 192.0.2.7}, {ip: "2001:db8::7"}]
+  notReadyAddresses: [{ip: 192.0.2.8}]
+  ports: [{port: 5432}]
+"""
+
+
+async def test_endpoints_that_somebody_writes_become_slices_and_go_with_them() -> None:
+    world = Controlled(endpoint_slices.CONTROLLER, endpoint_mirroring.CONTROLLER)
+    world.store.apply(WRITTEN)
+    await world.settle()
+    found = {each["addressType"]: each for each in world.store.all(ENDPOINT_SLICE)}
+    ready = {each["addresses"][0]: each["conditions"]["ready"] for each in found["IPv4"]["endpoints"]}
+    assert ready == {"192.0.2.7": True, "192.0.2.8": False}
+    assert found["IPv6"]["endpoints"][0]["addresses"] == ["2001:db8::7"]
+    assert found["IPv4"]["ports"] == [{"name": "", "port": 5432, "protocol": "TCP"}]
+    world.store.apply(WRITTEN.replace("192.0.2.8", "192.0.2.9"))
+    await world.settle()
+    assert "192.0.2.9" in str(world.store.all(ENDPOINT_SLICE))
+    world.store.change(ENDPOINTS, "outside", metadata={"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}})
     await world.settle()
     assert world.store.all(ENDPOINT_SLICE) == []
 

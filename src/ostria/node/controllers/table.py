@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ostria.node.controllers import (
     api_service,
     deployments,
+    endpoint_mirroring,
     endpoint_slices,
     jobs,
     load_balancers,
@@ -36,6 +37,7 @@ def controllers(around: Surroundings) -> tuple[Controller, ...]:
         replica_sets.CONTROLLER,
         jobs.CONTROLLER,
         endpoint_slices.CONTROLLER,
+        endpoint_mirroring.CONTROLLER,
         api_service.controller(around.api),
         load_balancers.controller(around.ports),
         service_accounts.controller(around.roots),
