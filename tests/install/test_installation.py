@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from ostria.apps import istiod
 from ostria.base import Level
 from ostria.install import Installation, OneMachine, read
+from ostria.install.operator import ENVIRONMENT
 
 HEAD = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n"
 
@@ -131,6 +135,31 @@ def test_what_istio_has_and_has_no_effect_here_is_said_and_stops_nothing() -> No
         ("not-acted-on", Level.WARNING, "spec.values.pilot.traceSampling"),
         ("not-acted-on", Level.WARNING, "spec.meshConfig.extensionProviders"),
     ]
+
+
+def test_variables_that_istiod_does_not_read_are_said() -> None:
+    text = """spec:
+  components:
+    pilot:
+      k8s:
+        env:
+        - {name: CLUSTER_ID, value: c}
+        - {name: PILOT_FILTER_GATEWAY_CLUSTER_CONFIG, value: "true"}
+"""
+    found, problems = read([("iop.yaml", HEAD + text)], ["values.pilot.env.ENABLE_NATIVE_SIDECARS=false"])
+    assert found is not None
+    assert [(each.code, each.field) for each in problems] == [("not-acted-on", "spec.components.pilot.k8s.env[1]")]
+
+
+def test_the_variables_that_are_known_are_those_that_istiod_reads() -> None:
+    class Recording(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return default
+
+    asked: set[str] = set()
+    istiod.settings_from(Recording())
+    assert asked | {"OSTRIA_LOG"} == ENVIRONMENT
 
 
 def test_another_kind_of_document_is_refused() -> None:

@@ -88,7 +88,6 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
     injection = InjectionSettings(
         revision=mesh.revision,
         domain_suffix=mesh.domain_suffix,
-        image=environ.get("OSTRIA_PROXY_IMAGE", defaults.image),
         native_sidecars=environ.get("ENABLE_NATIVE_SIDECARS", "true") == "true",
         cluster=environ.get("CLUSTER_ID", defaults.cluster),
         discovery_address=f"istiod{f'-{mesh.revision}' if mesh.revision else ''}.{mesh.root_namespace}.svc:15012",

@@ -15,7 +15,7 @@ from ostria.base import Level, Origin, Problem
 from ostria.base.yaml import Document, Path, field_path, read_documents
 from ostria.injection.settings import Settings as InjectionSettings
 from ostria.injection.values import Injected, settings_of
-from ostria.install.operator import API_VERSION, KIND, Operator
+from ostria.install.operator import API_VERSION, ENVIRONMENT, KIND, Operator
 from ostria.install.profiles import KNOWN, PROFILES
 from ostria.install.trees import alone, overlay, put, scalar, steps_of
 from ostria.resources import mesh_config
@@ -239,12 +239,31 @@ def _layer(spec: Any, path: Path = ()) -> tuple[Mapping[str, Any], list[Fault]]:
     acted_on = _acted_on(type_of(Operator), spec, path, faults)
     _, wrong = check(Operator, acted_on, path)
     for place in (("meshConfig",), ("values", "meshConfig")):
-        settings = acted_on
-        for name in place:
-            settings = settings.get(name) if isinstance(settings, Mapping) else None
+        settings = _below(acted_on, *place)
         if isinstance(settings, Mapping):
             faults += _mesh_config(settings, (*path, *place))
-    return acted_on if isinstance(acted_on, Mapping) else {}, [*faults, *wrong]
+    if not isinstance(acted_on, Mapping):
+        return {}, [*faults, *wrong]
+    return acted_on, [*faults, *wrong, *_environment(acted_on, path)]
+
+
+def _environment(spec: Mapping[str, Any], path: Path) -> list[Fault]:
+    """Variables for istiod that it does not read: Istio has hundreds, and each changes something there."""
+    given = _below(spec, "values", "pilot", "env")
+    places: list[tuple[Any, Path]] = []
+    if isinstance(given, Mapping):
+        places += [(name, ("values", "pilot", "env", name)) for name in given]
+    listed = _below(spec, "components", "pilot", "k8s", "env")
+    for at, each in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(each, Mapping):
+            places.append((each.get("name"), ("components", "pilot", "k8s", "env", at)))
+    return [_without_effect((*path, *place)) for name, place in places if name not in ENVIRONMENT]
+
+
+def _below(tree: Any, *names: str) -> Any:
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def _acted_on(info: Any, value: Any, path: Path, faults: list[Fault]) -> Any:

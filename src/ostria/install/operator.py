@@ -19,6 +19,14 @@ API_VERSION, KIND = "install.istio.io/v1alpha1", "IstioOperator"
 Json = Mapping[str, Any]
 
 
+ENVIRONMENT = frozenset(
+    ("CLUSTER_ID", "DOMAIN_SUFFIX", "ENABLE_NATIVE_SIDECARS", "ISTIOD_CUSTOM_HOST", "OSTRIA_ENVOY_VERSION",
+     "OSTRIA_IPV6", "OSTRIA_LOG", "OSTRIA_SOCKET_MARK", "OSTRIA_VIRTUAL_RANGES", "POD_NAMESPACE",
+     "REVISION", "ROOT_CA_DIR")
+)  # fmt: skip
+"""What istiod reads of its environment; a test holds this against what it does read."""
+
+
 class Kubernetes(Strict, frozen=True):
     """`k8s` of a component: what its Deployment, Service and autoscaler are to be otherwise."""
 

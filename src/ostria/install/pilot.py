@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from ostria.injection.values import Injected, image_of, write_values
+from ostria.injection.values import Injected, Proxy, image_of, write_values
 from ostria.install import roles, webhooks
 from ostria.install.installation import Installation
 from ostria.install.objects import Document, made
@@ -153,10 +153,12 @@ def _container(installation: Installation) -> dict[str, Any]:
     if not installation.machine:
         hub, tag = first(pilot.hub, values.hub, given.hub) or "", first(pilot.tag, values.tag, given.tag) or ""
         given = msgspec.structs.replace(given, hub=hub, tag=tag)
+    domain = given.proxy.cluster_domain
     environment = [
         *([{"name": "REVISION", "value": installation.revision}] if installation.revision else ()),
         _of_pod("POD_NAME", "metadata.name"),
         _of_pod("POD_NAMESPACE", "metadata.namespace"),
+        *([{"name": "DOMAIN_SUFFIX", "value": domain}] if domain != Proxy().cluster_domain else ()),
         *variables(values.env),
     ]
     policy = operator.values.global_.image_pull_policy
