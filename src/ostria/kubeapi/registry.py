@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ostria.kubeapi.crds import is_established
 from ostria.kubeapi.kinds import BUILT_IN, from_crd
 from ostria.kubeapi.requests import Document, Resource, ResourceKey
 
@@ -47,7 +48,9 @@ class Registry:
         return self._definitions.get(resource.crd)
 
     def define(self, crd: Document) -> None:
-        """Serve what a definition says, instead of what it said before."""
+        """Serve what a definition says, instead of what it said before; nothing as long as it is not established."""
+        if not is_established(crd):
+            return
         words = (crd["metadata"].get("annotations") or {}).get(NOT_ACTED_ON, "")
         name = crd["metadata"]["name"]
         self._custom[name] = tuple(each._replace(not_acted_on=words) for each in from_crd(crd))

@@ -170,11 +170,15 @@ class Store:
         for group, plural, namespace, name, document in rows:
             self._topic(ResourceKey(group, plural)).add((namespace, name), decoder.decode(document))
 
-    def close(self) -> None:
-        """End every watch and close the file."""
+    def end_watches(self) -> None:
+        """Nothing more will be told."""
         for topic in self._topics.values():
             for watcher in topic.watchers:
                 watcher.end()
+
+    def close(self) -> None:
+        """End every watch and close the file."""
+        self.end_watches()
         self._db.close()
 
     def _topic(self, key: ResourceKey) -> _Topic:
