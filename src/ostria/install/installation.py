@@ -253,10 +253,11 @@ def _environment(spec: Mapping[str, Any], path: Path) -> list[Fault]:
     places: list[tuple[Any, Path]] = []
     if isinstance(given, Mapping):
         places += [(name, ("values", "pilot", "env", name)) for name in given]
-    listed = _below(spec, "components", "pilot", "k8s", "env")
-    for at, each in enumerate(listed if isinstance(listed, list) else ()):
-        if isinstance(each, Mapping):
-            places.append((each.get("name"), ("components", "pilot", "k8s", "env", at)))
+    for place in (("components", "pilot", "k8s", "env"), ("values", "pilot", "envVarFrom")):
+        listed = _below(spec, *place)
+        for at, each in enumerate(listed if isinstance(listed, list) else ()):
+            if isinstance(each, Mapping):
+                places.append((each.get("name"), (*place, at)))
     return [_without_effect((*path, *place)) for name, place in places if name not in ENVIRONMENT]
 
 

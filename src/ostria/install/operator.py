@@ -103,7 +103,7 @@ class PilotValues(Autoscaling, frozen=True):
 
     ACCEPTED: ClassVar = frozenset(
         ("autoscaleBehavior", "cni", "configMap", "configSource", "deploymentLabels",
-         "enableProtocolSniffingForInbound", "enableProtocolSniffingForOutbound", "enabled", "envVarFrom",
+         "enableProtocolSniffingForInbound", "enableProtocolSniffingForOutbound", "enabled",
          "extraContainerArgs", "initContainers", "ipFamilies", "ipFamilyPolicy", "istiodRemote",
          "jwksResolverExtraRootCA", "keepaliveMaxServerConnectionAge", "podLabels", "replicas", "rollingMaxSurge",
          "rollingMaxUnavailable", "seccompProfile", "serviceAccountAnnotations", "topologySpreadConstraints",
@@ -112,6 +112,7 @@ class PilotValues(Autoscaling, frozen=True):
 
     affinity: Json | None = None
     env: Json = {}
+    env_var_from: tuple[Json, ...] = ()
     hub: str = ""
     image: str = "pilot"
     node_selector: Labels = {}

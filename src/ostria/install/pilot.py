@@ -160,6 +160,7 @@ def _container(installation: Installation) -> dict[str, Any]:
         _of_pod("POD_NAMESPACE", "metadata.namespace"),
         *([{"name": "DOMAIN_SUFFIX", "value": domain}] if domain != Proxy().cluster_domain else ()),
         *variables(values.env),
+        *values.env_var_from,
     ]
     policy = operator.values.global_.image_pull_policy
     return {
