@@ -72,7 +72,7 @@ def variable_of(name: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         value = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise bad_input(f"the configuration cannot be read: {error}", str(path)) from None

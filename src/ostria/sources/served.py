@@ -99,7 +99,7 @@ class _Version(msgspec.Struct):
     resources: tuple[_Discovered, ...] = ()
 
 
-class _Meta(msgspec.Struct):
+class _Meta(msgspec.Struct, frozen=True):
     name: str = ""
 
 
