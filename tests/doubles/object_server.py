@@ -62,12 +62,12 @@ class ObjectServer:
                 queue.put_nowait(json.dumps({"type": what, "object": value}))
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[ObjectServer]:
+    async def serve(self, port: int = 0) -> AsyncIterator[ObjectServer]:
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self

@@ -182,6 +182,28 @@ async def test_an_endpoint_ends_before_its_containers_do(cluster: Cluster) -> No
         await cluster.server.until(lambda: all(pod["metadata"]["name"] != name for pod in cluster.store.all(POD)))
 
 
+async def test_a_node_goes_on_when_the_api_goes_and_comes_back(tmp_path: pathlib.Path, rootless: bool) -> None:
+    kubelet = KubeletSettings(tmp_path / "node", rootless=rootless, pace=FAST, second=0.1)
+    server = ObjectServer(ObjectStore(SystemClock()))
+    settings = process.settings_of(kubelet)
+    cluster = Cluster(server, server.store, settings)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            async with server.serve():
+                port = int(server.url.rpartition(":")[2])
+                cluster.apply(WEB)
+                running = await stack.enter_async_context(process.running(settings, server.access))
+                await server.until(lambda: cluster.ready(2) and cluster.host_port())
+            assert await fetch(cluster.host_port()) == "first"
+            # What happens meanwhile is not told by any watch.
+            cluster.store.change(DEPLOYMENT, "web", spec={"replicas": 3})
+            assert running.network.pods(), "the pods stand"
+            async with server.serve(port):
+                await server.until(lambda: cluster.ready(3))
+    finally:
+        await process.down(kubelet)
+
+
 async def test_pods_reach_the_api_by_its_service(cluster: Cluster) -> None:
     cluster.apply(WEB)
     async with cluster.node() as running:

@@ -9,7 +9,8 @@ import msgspec
 
 from ostria.base.clock import Clock
 from ostria.node.controllers.mirror import Mirror
-from ostria.node.controllers.objects import LEASE, NODE, owner_reference, with_metadata
+from ostria.node.controllers.objects import LEASE, NODE, with_metadata
+from ostria.node.controllers.owners import owner_reference
 from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.reflector import collection_path
 

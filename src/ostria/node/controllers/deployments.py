@@ -22,20 +22,16 @@ from ostria.node.controllers.objects import (
     Key,
     View,
     annotations_of,
-    controller_of,
     created,
     is_active,
     is_deleted,
     key_of,
     labels_of,
-    owned,
-    owner_key,
-    owner_reference,
     selector_of,
     status_of,
-    uid_of,
     with_metadata,
 )
+from ostria.node.controllers.owners import claim, controller_of, owned, owner_key, owner_reference
 from ostria.node.controllers.writes import NOTHING, Changed, Controller, Create, Delete, Outcome, Say, Update, Write
 
 HASH = "pod-template-hash"
@@ -86,7 +82,7 @@ def reconcile(view: View, key: Key, now: float) -> Outcome:
     if deployment is None or selector_of(deployment) is None:
         return NOTHING
     writes: list[Write] = []
-    claimed = _claim(view, deployment, writes)
+    claimed = claim(view, REPLICA_SET, deployment, lambda item: not is_deleted(item), writes)
     if writes:
         # First whose they are, then how many: adopting changes their versions.
         return Outcome(tuple(writes))
@@ -132,26 +128,7 @@ def _finish(
     return Outcome(tuple(writes), again)
 
 
-# --- whose ReplicaSets -----------------------------------------------------------------------------------------------
-
-
-def _claim(view: View, deployment: Document, writes: list[Write]) -> list[Document]:
-    selector = selector_of(deployment)
-    assert selector is not None, "asked before"
-    found = []
-    for item in sorted(view.list(REPLICA_SET, key_of(deployment).namespace), key=key_of):
-        control = controller_of(item)
-        matches = selector.matches(labels_of(item))
-        if control is not None and control.get("uid") == uid_of(deployment):
-            if matches:
-                found.append(item)
-            elif not is_deleted(item) and not is_deleted(deployment):
-                others = [each for each in item["metadata"]["ownerReferences"] if each.get("uid") != uid_of(deployment)]
-                writes.append(Update(REPLICA_SET, with_metadata(item, ownerReferences=others or None)))
-        elif control is None and matches and not is_deleted(item) and not is_deleted(deployment):
-            owners = [*(item["metadata"].get("ownerReferences") or ()), owner_reference(deployment)]
-            writes.append(Update(REPLICA_SET, with_metadata(item, ownerReferences=owners)))
-    return found
+# --- which ReplicaSets -----------------------------------------------------------------------------------------------
 
 
 def _sort(deployment: Document, found: Iterable[Document]) -> _Sets:

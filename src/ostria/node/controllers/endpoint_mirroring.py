@@ -23,8 +23,8 @@ from ostria.node.controllers.objects import (
     is_deleted,
     key_of,
     labels_of,
-    owner_reference,
 )
+from ostria.node.controllers.owners import owner_reference
 from ostria.node.controllers.writes import Changed, Controller, Create, Delete, Outcome, Update, Write
 
 OURS = "endpointslicemirroring-controller.k8s.io"

@@ -27,11 +27,11 @@ from ostria.node.controllers.objects import (
     is_ready,
     key_of,
     labels_of,
-    owner_reference,
     status_of,
     uid_of,
     with_metadata,
 )
+from ostria.node.controllers.owners import owner_reference
 from ostria.node.controllers.writes import NOTHING, Changed, Controller, Create, Delete, Outcome, Update, Write
 
 SERVICE_NAME = "kubernetes.io/service-name"

@@ -24,11 +24,10 @@ from ostria.node.controllers.objects import (
     is_true,
     key_of,
     moment,
-    owned,
-    owner_key,
     status_of,
     with_metadata,
 )
+from ostria.node.controllers.owners import owned, owner_key
 from ostria.node.controllers.replica_sets import pod_of
 from ostria.node.controllers.writes import (
     NOTHING,

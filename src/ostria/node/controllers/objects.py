@@ -101,46 +101,6 @@ def with_metadata(document: Document, **changes: Any) -> dict[str, Any]:
     return {**document, "metadata": {name: value for name, value in meta.items() if value is not None}}
 
 
-# --- owners ----------------------------------------------------------------------------------------------------------
-
-
-def controller_of(document: Document) -> Mapping[str, Any] | None:
-    """The owner that controls it."""
-    owners = document["metadata"].get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), None)
-
-
-def owner_reference(owner: Document) -> dict[str, Any]:
-    """The reference of an object that this owner controls."""
-    return {
-        "apiVersion": owner["apiVersion"],
-        "kind": owner["kind"],
-        "name": owner["metadata"]["name"],
-        "uid": uid_of(owner),
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
-def owned(view: View, kind: Kind, owner: Document) -> list[Document]:
-    """The objects of a kind that an owner controls, by name."""
-    uid = uid_of(owner)
-    found = [
-        item
-        for item in view.list(kind, key_of(owner).namespace)
-        if (control := controller_of(item)) is not None and control.get("uid") == uid
-    ]
-    return sorted(found, key=key_of)
-
-
-def owner_key(document: Document, kind: Kind) -> Key | None:
-    """The key of the owner of this kind that controls it, if there is one."""
-    control = controller_of(document)
-    if control is None or control.get("kind") != kind.name:
-        return None
-    return Key(key_of(document).namespace, str(control["name"]))
-
-
 # --- selectors, conditions, times ------------------------------------------------------------------------------------
 
 

@@ -16,20 +16,15 @@ from ostria.node.controllers.objects import (
     Key,
     View,
     available_at,
-    controller_of,
     created,
     is_active,
     is_deleted,
     is_ready,
     key_of,
     labels_of,
-    owner_key,
-    owner_reference,
-    selector_of,
     status_of,
-    uid_of,
-    with_metadata,
 )
+from ostria.node.controllers.owners import claim, controller_of, owner_key, owner_reference
 from ostria.node.controllers.writes import (
     NOTHING,
     Changed,
@@ -68,7 +63,7 @@ def reconcile(view: View, key: Key, now: float) -> Outcome:
     if replica_set is None:
         return NOTHING
     writes: list[Write] = []
-    pods = claim(view, replica_set, writes)
+    pods = claim(view, POD, replica_set, is_active, writes)
     active = [pod for pod in pods if is_active(pod)]
     if not is_deleted(replica_set):
         wished = replica_set["spec"].get("replicas", 1)
@@ -83,30 +78,6 @@ def reconcile(view: View, key: Key, now: float) -> Outcome:
     if status != status_of(replica_set):
         writes.append(Update(REPLICA_SET, {**replica_set, "status": status}, "status"))
     return Outcome(tuple(writes), again)
-
-
-def claim(view: View, owner: Document, writes: list[Write]) -> list[Document]:
-    """The pods of a controller, ended ones too; adds the writes that adopt and let go."""
-    selector = selector_of(owner)
-    if selector is None:
-        return []
-    found = []
-    uid = uid_of(owner)
-    for pod in sorted(view.list(POD, key_of(owner).namespace), key=key_of):
-        control = controller_of(pod)
-        matches = selector.matches(labels_of(pod))
-        if control is not None and control.get("uid") == uid:
-            if matches:
-                found.append(pod)
-            elif not is_deleted(pod) and not is_deleted(owner):
-                others = [each for each in pod["metadata"]["ownerReferences"] if each.get("uid") != uid]
-                writes.append(Update(POD, with_metadata(pod, ownerReferences=others or None)))
-        elif control is None and matches and is_active(pod) and not is_deleted(owner):
-            owners = [*(pod["metadata"].get("ownerReferences") or ()), owner_reference(owner)]
-            adopted = with_metadata(pod, ownerReferences=owners)
-            writes.append(Update(POD, adopted))
-            found.append(adopted)
-    return found
 
 
 def pod_of(owner: Document, template: Document) -> dict[str, Any]:
