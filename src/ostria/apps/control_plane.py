@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,12 +31,17 @@ from ostria.identity.trust_bundle import trust_bundle_input
 from ostria.mesh.clients import traits_of
 from ostria.mesh.settings import Settings, settings, settings_input
 from ostria.mesh.traits import ClientTraits
-from ostria.resources import Change, Store
+from ostria.resources import KINDS, Change, Store
 from ostria.sources import Source
 from ostria.xds import Catalogue, Delivery, Identity, Node, Verifier
 from ostria.xds.server import Address, Server
 
 log = logging.getLogger("ostria.istiod")
+
+ENFORCED = "enforced"
+"""The message of the line that is logged once proxies have accepted a change: `objects`, `proxies`, `milliseconds`."""
+ENFORCED_BOUND = 10.0
+"""For so many seconds proxies are waited for before the next change is told of."""
 
 
 @query
@@ -53,6 +59,18 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 50)
+
+
+class _Batch(NamedTuple):
+    """What was changed of the mesh's own objects by one epoch, and when (of a steady clock, in seconds)."""
+
+    epoch: int
+    keys: tuple[ObjectKey, ...]
+    at: float
+
+
+def _names(batch: _Batch) -> list[str]:
+    return [f"{key.kind} {key.namespace}/{key.name}" for key in batch.keys]
 
 
 class Enforced(NamedTuple):
@@ -96,6 +114,7 @@ class ControlPlane:
         )
         self.delivery = delivery
         self.server = Server(delivery, verify, addresses, handlers=services)
+        self._watched: asyncio.Queue[_Batch] = asyncio.Queue()
         self._desks: list[Desk] = []
         if writer:
             self._desks = [
@@ -116,7 +135,7 @@ class ControlPlane:
             async with self.server:
                 self.serving.set()
                 log.info("serving proxies", extra={"ports": self.server.ports})
-                await asyncio.get_running_loop().create_future()
+                await self._tell_enforced()
 
     def apply(self, batch: Sequence[Change]) -> Epoch:
         """Take changes; what follows from them is on its way to the proxies when this returns."""
@@ -124,6 +143,10 @@ class ControlPlane:
         if epoch.changed:
             self._changed |= {change.key: epoch.number for change in batch}
         if self.serving.is_set():
+            keys = tuple(change.key for change in batch if KINDS[change.key.kind].ours) if epoch.changed else ()
+            if keys:
+                # Before the push: what it leads to is to be counted.
+                self._watched.put_nowait(_Batch(epoch.number, keys, time.monotonic()))
             self.server.push()
         self._wake()
         return epoch
@@ -146,6 +169,22 @@ class ControlPlane:
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong with the mesh now."""
         return findings(self.db)
+
+    async def _tell_enforced(self) -> None:
+        """Log when the proxies have accepted what people have changed: a line a batch, which `ostria up` shows them."""
+        while True:
+            batch = await self._watched.get()
+            try:
+                async with asyncio.timeout(ENFORCED_BOUND):
+                    enforced = await self.wait_enforced(batch.epoch)
+            except TimeoutError:
+                log.warning("some proxies have not accepted a change yet", extra={"objects": _names(batch)})
+                continue
+            milliseconds = round((time.monotonic() - batch.at) * 1000, 1)
+            log.info(
+                ENFORCED,
+                extra={"objects": _names(batch), "proxies": enforced.proxies, "milliseconds": milliseconds},
+            )
 
     # --- verdicts --------------------------------------------------------------------------------------------
 
