@@ -92,7 +92,7 @@ def test_items_keep_their_keys_while_another_manager_has_a_part_of_them() -> Non
     live = apply(None, deployment(ONE), "kubectl", SCHEMA, now=NOW)
     seen = {**live, "spec": read(ONE)}
     containers(seen)[0]["env"] = [{"name": "A", "value": "1"}]
-    live = track(live, seen, "injector", "apps/v1", SCHEMA, now=NOW)
+    live = track(live, seen, "injector", "apps/v1", "Update", NOW, schema=SCHEMA)
     found = apply(live, deployment("{replicas: 1}"), "kubectl", SCHEMA, now=LATER)
     assert containers(found) == [{"name": "web", "env": [{"name": "A", "value": "1"}]}]
 
@@ -110,7 +110,7 @@ def test_a_field_of_another_with_another_value_is_a_conflict() -> None:
 
 def test_conflicts_with_one_who_updated_tell_when_and_each_field() -> None:
     new = deployment(ONE)
-    live = track(None, new, "kubectl-create", "apps/v1", SCHEMA, now=NOW)
+    live = track(None, new, "kubectl-create", "apps/v1", "Update", NOW, schema=SCHEMA)
     wanted = "{replicas: 2, template: {spec: {containers: [{name: web, image: '2'}]}}}"
     with pytest.raises(StatusError) as refused:
         apply(live, deployment(wanted), "kubectl", SCHEMA, now=LATER)
@@ -150,7 +150,7 @@ def test_an_object_without_owners_belongs_to_those_before() -> None:
 def test_an_update_owns_what_it_changes_and_loses_what_it_removes() -> None:
     live = apply(None, deployment(ONE, "{a: '1'}"), "kubectl", SCHEMA, now=NOW)
     scaled = {**live, "metadata": {**live["metadata"], "labels": {}}, "spec": {**live["spec"], "replicas": 5}}
-    found = track(live, scaled, "scaler", "apps/v1", SCHEMA, now=LATER, subresource="scale")
+    found = track(live, scaled, "scaler", "apps/v1", "Update", LATER, schema=SCHEMA, subresource="scale")
     assert owners(found)["scaler/Update"]["f:spec"] == {"f:replicas": {}}
     assert "f:replicas" not in owners(found)["kubectl/Apply"]["f:spec"]
     assert "f:metadata" not in owners(found)["kubectl/Apply"]
@@ -161,13 +161,13 @@ def test_an_update_owns_what_it_changes_and_loses_what_it_removes() -> None:
 def test_a_write_that_changes_nothing_leaves_the_record_alone() -> None:
     live = apply(None, deployment(ONE), "kubectl", SCHEMA, now=NOW)
     bare = {**live, "metadata": {k: v for k, v in live["metadata"].items() if k != "managedFields"}}
-    assert track(live, bare, "someone", "apps/v1", SCHEMA, now=LATER) == live
+    assert track(live, bare, "someone", "apps/v1", "Update", LATER, schema=SCHEMA) == live
 
 
 def test_an_empty_record_forgets_all_owners() -> None:
     live = apply(None, deployment(ONE), "kubectl", SCHEMA, now=NOW)
     emptied = {**live, "metadata": {**live["metadata"], "managedFields": []}}
-    assert "managedFields" not in track(live, emptied, "someone", "apps/v1", SCHEMA, now=LATER)["metadata"]
+    assert "managedFields" not in track(live, emptied, "someone", "apps/v1", "Update", LATER, schema=SCHEMA)["metadata"]
 
 
 def test_who_applies_must_not_send_the_record() -> None:

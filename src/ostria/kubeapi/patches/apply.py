@@ -92,12 +92,13 @@ def track(
     new: Document,
     manager: str,
     api_version: str,
-    schema: Schema | None,
-    *,
+    operation: str,
     now: str,
+    *,
+    schema: Schema | None,
     subresource: str = "",
 ) -> Document:
-    """`new` with managedFields that tell what `manager` has changed from `old` by a write that is no apply.
+    """`new` with managedFields that tell what `manager` has changed from `old` by a write (`operation` "Update").
 
     `old` is None for a create. The managedFields that `new` brings count if it has the field: [] forgets all owners.
     """
@@ -109,10 +110,10 @@ def track(
     entries = _entries(new if metadata.get("managedFields") is not None else (old or {}))
     if not changed and not removed:
         return _recorded(new, entries)
-    own = next((each for each in entries if each.is_of(manager, "Update", subresource)), None)
+    own = next((each for each in entries if each.is_of(manager, operation, subresource)), None)
     others = [each._replace(owned=each.owned - changed - removed) for each in entries if each is not own]
     owned = ((own.owned if own else frozenset()) | changed) - removed
-    entry = _Entry(manager, "Update", api_version, now, subresource, frozenset(owned))
+    entry = _Entry(manager, operation, api_version, now, subresource, frozenset(owned))
     return _recorded(new, [*others, entry])
 
 
