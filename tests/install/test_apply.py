@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -181,6 +182,17 @@ async def test_what_does_not_come_up_is_named_with_its_pods_own_words() -> None:
         "Deployment: istiod.istio-system: 0 of 1 pods are available",
         '  pod istiod-x, container discovery: ImageNotMapped: nothing says what "x" is',
     ]
+
+
+async def test_nobody_waits_in_silence() -> None:
+    told: list[tuple[float, str]] = []
+    clock = Hurried()
+    with pytest.raises(apply.NotReady):
+        async for step in apply.install(Cluster(breaks="istiod"), installation(), seconds=20, clock=clock):
+            told.append((clock.monotonic(), str(step)))
+    times = [moment for moment, _ in told]
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 3
+    assert told[-1][1] == "- Waiting for Deployment: istiod.istio-system: 0 of 1 pods are available"
 
 
 async def test_what_was_installed_is_known_later_and_verified() -> None:

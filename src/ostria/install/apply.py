@@ -33,7 +33,8 @@ from ostria.sources.api import ApiError
 
 MANAGER = "ostria-install"
 _APPLY = "application/apply-patch+yaml"
-_LOOK_AGAIN = 0.1
+# Seconds: until an object is looked at again, and until a person is told what is waited for.
+_LOOK_AGAIN, _TELL = 0.1, 2.0
 # What outlives an installation: people's objects are in them.
 _KEPT = ("Namespace", "CustomResourceDefinition")
 
@@ -81,7 +82,8 @@ async def install(
         for document in part.documents:
             await _apply(api, document)
         brought += part.documents
-        await _wait(api, part.documents, seconds, clock)
+        async for fault in _wait(api, part.documents, seconds, clock):
+            yield Step(f"Waiting for {fault}", done=False)
         yield Step(f"{part.title} installed")
     state = _state(installation)
     await _apply(api, state)
@@ -161,15 +163,18 @@ async def _list(api: Sends, kind: str, labels: Mapping[str, str | None], namespa
     return [{**item, "kind": kind} for item in _document(body).get("items") or ()]
 
 
-async def _wait(api: Sends, documents: Iterable[Document], seconds: float, clock: Clock) -> None:
-    """Until everything that has a life of its own has come up."""
-    until = clock.monotonic() + seconds
+async def _wait(api: Sends, documents: Iterable[Document], seconds: float, clock: Clock) -> AsyncIterator[str]:
+    """Until everything that has a life of its own has come up; tells now and then what is waited for."""
+    until, tell = clock.monotonic() + seconds, clock.monotonic() + _TELL
     for document in documents:
         if document["kind"] not in ("CustomResourceDefinition", "Deployment", "MutatingWebhookConfiguration"):
             continue
         while fault := fault_of(document, await _get(api, reference_of(document))):
             if clock.monotonic() > until:
                 raise NotReady(await _why(api, document, fault))
+            if clock.monotonic() >= tell:
+                yield f"{reference_of(document)}: {fault}"
+                tell = clock.monotonic() + _TELL
             await clock.sleep(_LOOK_AGAIN)
 
 
