@@ -69,7 +69,7 @@ SCHEMA = "spec.versions[0].schema.openAPIV3Schema"
           "must not be empty for specified object fields"]),
         (lambda crd: version(crd)["additionalPrinterColumns"][0].update(jsonPath=".spec.sizes[?(@"),
          ['spec.versions[0].additionalPrinterColumns[0].jsonPath: Invalid value: ".spec.sizes[?(@": '
-          "invalid json path"]),
+          "invalid json path: '[?(@'"]),
     ],
 )  # fmt: skip
 def test_a_definition_that_is_not_in_order_says_where(change: Any, words: list[str]) -> None:

@@ -5,12 +5,11 @@ See https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ostria.kubeapi import causes
+from ostria.kubeapi import causes, jsonpath
 from ostria.kubeapi.errors import Cause
 from ostria.kubeapi.fields import at, mapping, objects
 from ostria.kubeapi.kinds import BUILT_IN
@@ -20,7 +19,6 @@ from ostria.kubeapi.requests import Document
 _VERSION = LABEL
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
-_PATH = re.compile(r"\.|(?:\.[^\s.\[\]]+|\[[^\[\]]+\])+")
 _JUNCTORS = ("allOf", "anyOf", "oneOf")
 _NOT_IN_JUNCTORS = ("additionalProperties", "default", "description", "nullable", "title")
 
@@ -92,8 +90,11 @@ def _column(column: Document, field: str) -> Iterator[Cause]:
         yield causes.unsupported(f"{field}.type", column.get("type"), _COLUMN_TYPES)
     if not column.get("jsonPath"):
         yield causes.required(f"{field}.jsonPath")
-    elif not _PATH.fullmatch(str(column["jsonPath"])):
-        yield causes.wrong(f"{field}.jsonPath", column["jsonPath"], "invalid json path")
+    else:
+        try:
+            jsonpath.parse(str(column["jsonPath"]))
+        except ValueError as error:
+            yield causes.wrong(f"{field}.jsonPath", column["jsonPath"], str(error))
 
 
 def _structural(schema: Document, field: str) -> Iterator[Cause]:
