@@ -18,6 +18,7 @@ SAMPLES = {
     "helloworld": "helloworld",
     "tcp-echo": "tcp_echo",
     "curl": "curl",
+    "calls": "calls",
 }
 
 
