@@ -56,8 +56,8 @@ async def _run(args: argparse.Namespace, context: Context) -> int:
     read(args, context)
     target = targets.find(args, context)
     async with targets.connect(target, context) as api:
-        machine = None if target.mesh is None else await _machine(api, args.revision or "")
-        installation = read(args, context, machine)
+        here = None if target.mesh is None else await machine(api, args.revision or "")
+        installation = read(args, context, here)
         if args.dry_run:
             context.output.data(manifest_generate(installation))
             return Exit.OK
@@ -112,7 +112,7 @@ def _text(name: str) -> str:
         raise bad_input(f"it cannot be read: {(error.strerror or str(error)).lower()}", name) from None
 
 
-async def _machine(api: Api, revision: str) -> OneMachine:
+async def machine(api: Api, revision: str) -> OneMachine:
     """What a mesh of this machine needs: as it was installed, else as the node's network has it."""
     from ostria.install import OneMachine, apply
     from ostria.node.process import Settings

@@ -143,10 +143,8 @@ async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
     """Start the mesh, install what it is to have, and say where its gateway is. Raises CliError."""
     from ostria.apps import local_mesh
     from ostria.cli import install
-    from ostria.install import OneMachine
     from ostria.install.apply import NotReady
     from ostria.install.apply import install as bring_about
-    from ostria.node.network.addresses import Plan
 
     _, told = local_mesh.prepare(mesh, wanted)
     for line in told:
@@ -158,10 +156,8 @@ async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
         local_mesh.end(mesh)
         code = Exit.UNAVAILABLE if error.code == Exit.UNAVAILABLE else Exit.FAILED
         raise CliError(f"mesh {mesh.name} has not started: {error}", str(error.log), code=code) from None
-    plan = Plan()
-    machine = OneMachine((plan.services_v4, plan.services_v6))
-    installation = install.read(_installation(wanted), context, machine)
     async with connect(mesh, context) as api:
+        installation = install.read(_installation(wanted), context, await install.machine(api, wanted.revision))
         try:
             async for step in bring_about(api, installation):
                 context.output.progress(str(step))
