@@ -131,8 +131,10 @@ def run(words: Sequence[str], context: Context) -> int:
     if name == "istioctl":
         # Everything behind it is istioctl's to say, flags included.
         return int(module.translate(rest, leading, context))
-    args = parser(name, module).parse_args([*leading, *rest])
-    return int(module.run(args, context))
+    made = parser(name, module)
+    # Flags belong to the inner verb where there is one (`proxy-config cluster`).
+    at = 1 if made._subparsers is not None and rest and not rest[0].startswith("-") else 0
+    return int(module.run(made.parse_args([*rest[:at], *leading, *rest[at:]]), context))
 
 
 def load(name: str) -> ModuleType:
