@@ -33,6 +33,8 @@ SHELL = {
     "identity.keeping": "keeps the root in a folder or a Secret",
     "identity.server": "the gRPC server of the CA",
     "identity.serving": "renews the control plane's own certificate, with jitter",
+    "kubeapi.housekeeping": "waits for events, and tries again what failed",
+    "kubeapi.server": "the HTTP server",
     "kubeapi.store": "keeps objects in a file",
     "xds.server": "the gRPC server",
 }

@@ -193,8 +193,9 @@ class Forming:
             document,
             call.options.manager,
             call.resource.api_version,
-            self.schema(call.resource),
-            now=timestamp(self._now()),
+            "Update",
+            timestamp(self._now()),
+            schema=self.schema(call.resource),
             subresource=self._recorded_as(call),
         )
 

@@ -17,7 +17,7 @@ import bisect
 import pathlib
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -52,6 +52,10 @@ class Event(NamedTuple):
     name: str
     document: Document
     before: Document | None
+
+
+Follower = Callable[[ResourceKey, Event], None]
+"""Is told of every event of every resource, as it happens; it only takes note."""
 
 
 class _Topic:
@@ -138,6 +142,7 @@ class Store:
         """Open or make the database at `path` (":memory:" keeps nothing). Raises StoreError."""
         self._history = history
         self._topics: dict[ResourceKey, _Topic] = {}
+        self._followers: list[Follower] = []
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
             self.revision = self._open()
@@ -223,7 +228,7 @@ class Store:
             if document is not None and namespace in ("", at[0])
         ]
 
-    def keys(self) -> Iterator[ResourceKey]:
+    def resources(self) -> Iterator[ResourceKey]:
         """Every resource of which something is kept."""
         yield from [key for key, topic in self._topics.items() if topic.objects]
 
@@ -247,6 +252,10 @@ class Store:
         """The reader goes."""
         self._topic(key).watchers.discard(watcher)
 
+    def follow(self, follower: Follower) -> None:
+        """Tell `follower` of everything from now on, for as long as the store is open."""
+        self._followers.append(follower)
+
     def create(self, key: ResourceKey, document: Document) -> Document:
         """Keep a new object. Returns it with its resourceVersion. Raises Stale if there is one of its name."""
         at = _at(document)
@@ -255,7 +264,7 @@ class Store:
             raise Stale
         kept = self._write(key, at, document)
         topic.add(at, kept)
-        topic.tell(Event(self.revision, "ADDED", *at, kept, None))
+        self._tell(key, topic, Event(self.revision, "ADDED", *at, kept, None))
         return kept
 
     def update(self, key: ResourceKey, document: Document, read: Document) -> Document:
@@ -266,7 +275,7 @@ class Store:
             raise Stale
         kept = self._write(key, at, document)
         topic.add(at, kept)
-        topic.tell(Event(self.revision, "MODIFIED", *at, kept, read))
+        self._tell(key, topic, Event(self.revision, "MODIFIED", *at, kept, read))
         return kept
 
     def delete(self, key: ResourceKey, read: Document) -> Document:
@@ -283,7 +292,7 @@ class Store:
         self.revision = revision
         last = _stamped(read, revision)
         topic.remove(at)
-        topic.tell(Event(revision, "DELETED", *at, last, read))
+        self._tell(key, topic, Event(revision, "DELETED", *at, last, read))
         return last
 
     def forget(self, key: ResourceKey) -> None:
@@ -291,6 +300,11 @@ class Store:
         topic = self._topics.pop(key, None)
         for watcher in topic.watchers if topic else ():
             watcher.end()
+
+    def _tell(self, key: ResourceKey, topic: _Topic, event: Event) -> None:
+        topic.tell(event)
+        for follower in self._followers:
+            follower(key, event)
 
     def _write(self, key: ResourceKey, at: tuple[str, str], document: Document) -> Document:
         revision = self.revision + 1
