@@ -40,7 +40,7 @@ from ostria.injection import with_mesh_config
 from ostria.injection.values import read_values, settings_of
 from ostria.mesh.settings import Settings as MeshSettings
 from ostria.mesh.settings import mesh_config, trust_domain
-from ostria.sources.access import Access, AccessError, from_kubeconfig, in_cluster, kubeconfig_paths
+from ostria.sources.access import Access, from_kubeconfig, in_cluster, kubeconfig_paths
 from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.kubernetes import KubernetesSource
 from ostria.xds import Identity, Verified
@@ -117,10 +117,9 @@ def _capture(mark: int | None, ranges: str) -> Capture:
 
 def access_from(environ: Mapping[str, str]) -> Access:
     """The API that this process is to use: the cluster's that it runs in, else the kubeconfig's. Raises AccessError."""
-    try:
+    if "KUBERNETES_SERVICE_HOST" in environ:
         return in_cluster(environ)
-    except AccessError:
-        return from_kubeconfig(kubeconfig_paths(environ), environ)
+    return from_kubeconfig(kubeconfig_paths(environ), environ)
 
 
 class Istiod:
