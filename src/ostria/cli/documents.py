@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from ostria.base.yaml import Document
     from ostria.sources.api import ApiError
     from ostria.sources.editing import Wish, WishError
+
+# Strict decoding names its fields in words only.
+_FIELD = re.compile(r'(?:unknown|duplicate) field "([^"]+)"')
 
 
 def add_argument(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -48,9 +52,9 @@ def read(names: Sequence[str]) -> list[Document]:
 
 def refused(wish: Wish, error: ApiError) -> CliError:
     """The API's refusal of a document, at the line of the field that it is about."""
-    causes = [cause for cause in error.causes if cause.field]
-    origin = wish.document.origin(causes[0].field if causes else "metadata.name")
-    where = " ".join(filter(None, (str(wish), causes[0].field if causes else "", str(origin))))
+    named = [cause.field for cause in error.causes if cause.field] + _FIELD.findall(error.message)
+    field = named[0] if named else ""
+    where = " ".join(filter(None, (str(wish), field, str(wish.document.origin(field or "metadata.name")))))
     # What is wrong with the object, and not with who applies it or with the API.
     code = Exit.BAD_INPUT if error.status in (400, 422) else Exit.FAILED
     return CliError(error.message or str(error), where, code=code)
