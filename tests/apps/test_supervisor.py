@@ -199,6 +199,17 @@ def test_folders_are_followed_from_when_the_record_names_them(small: Meshlet) ->
     assert small.wait_start("follow", 2) != first
 
 
+def test_a_node_whose_settings_have_changed_is_started_again(small: Meshlet) -> None:
+    process = small.start()
+    first = small.wait_start("node", 1)
+    record = state.read(small.mesh)
+    assert record is not None
+    state.write(small.mesh, record._replace(settings={**record.settings, "shared-paths": ["/some/folder"]}))
+    process.send_signal(signal.SIGHUP)
+    assert small.wait_start("node", 2) != first
+    assert len(small.starts("apiserver")) == 1
+
+
 def test_what_a_person_has_set_comes_to_the_node(tmp_path: Path) -> None:
     mesh = state.Mesh("one", tmp_path / "one")
     settings = {"images": ["/a.yaml"], "allow-host": True, "shared-paths": ["/work"]}

@@ -39,15 +39,16 @@ log = logging.getLogger("ostria.follow")
 
 
 class Brought(NamedTuple):
-    """One object that did not exist before a file mentioned it; `api_version` is how the file wrote it."""
+    """One object that a file says; `api_version` is how it says it. `created` if it was not there before the file."""
 
     file: str
     api_version: str
     identity: Identity
+    created: bool
 
 
 class Memory:
-    """What files have brought, in a file of its own."""
+    """Which file says which object, and which of them it has brought: in a file of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -76,6 +77,10 @@ class Memory:
         """It is gone."""
         if self._brought.pop(identity, None) is not None:
             self._write()
+
+    def all(self) -> tuple[Brought, ...]:
+        """Everything that is known."""
+        return tuple(self._brought.values())
 
     def below(self, paths: Iterable[str]) -> list[Brought]:
         """What files below these paths have brought."""
@@ -204,8 +209,9 @@ class Follower:
                 raise
             self._refused(manifest, wish, error)
             return
-        if done == "created":
-            self._memory.put(Brought(manifest.origin.source, wish.resource.api_version, manifest.identity))
+        known = self._memory.get(manifest.identity)
+        created = done == "created" or (known is not None and known.created)
+        self._memory.put(Brought(manifest.origin.source, wish.resource.api_version, manifest.identity, created))
         if done == "unchanged":
             self._awaited.pop(title, None)
         elif title in self._awaited:
@@ -223,7 +229,8 @@ class Follower:
     async def _delete(self, identity: Identity, file: str) -> None:
         title, name = _title(identity), os.path.basename(file)
         brought = self._memory.get(identity)
-        if brought is None:
+        if brought is None or not brought.created:
+            self._memory.forget(identity)
             self._say(f"{title}: stays, as it was there before {name} was")
             return
         served = await self._editor.served()

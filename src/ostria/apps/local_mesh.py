@@ -216,14 +216,30 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def follow(mesh: state.Mesh, paths: Sequence[Path], namespace: str) -> None:
-    """Have the mesh's supervisor follow these paths, and nothing else. Raises StateError."""
+def follow(mesh: state.Mesh, paths: Sequence[Path], namespace: str) -> bool:
+    """Have the mesh's supervisor follow these paths, and nothing else; False if it does already. Raises StateError."""
     record = state.read(mesh)
     pid = state.holder(mesh)
     if record is None or not pid:
         raise state.StateError(f"mesh {mesh.name} does not run", mesh.folder, "ostria up")
     settings = {**record.settings, "follow": [str(path) for path in paths], "namespace": namespace}
+    if settings == record.settings:
+        return False
     state.write(mesh, record._replace(settings=settings))
+    os.kill(pid, signal.SIGHUP)
+    return True
+
+
+def share(mesh: state.Mesh, folder: Path) -> None:
+    """Let pods use a folder of this machine; the node is started again if it does not know it. Raises StateError."""
+    record = state.read(mesh)
+    pid = state.holder(mesh)
+    if record is None or not pid:
+        raise state.StateError(f"mesh {mesh.name} does not run", mesh.folder, "ostria up")
+    shared = list(record.settings.get("shared-paths") or ())
+    if any(folder.is_relative_to(each) for each in shared):
+        return
+    state.write(mesh, record._replace(settings={**record.settings, "shared-paths": [*shared, str(folder)]}))
     os.kill(pid, signal.SIGHUP)
 
 

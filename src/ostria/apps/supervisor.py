@@ -92,6 +92,11 @@ def follow(mesh: state.Mesh, record: state.Record) -> Program | None:
     return Program(FOLLOW, python("ostria.apps.follow", "--state", str(mesh.folder)))
 
 
+def follow_what(record: state.Record) -> tuple[object, ...]:
+    """The settings that the follower reads at its start."""
+    return record.settings.get("follow") or (), record.settings.get("namespace")
+
+
 class _Running(NamedTuple):
     """A child, and what is set when it has ended."""
 
@@ -147,12 +152,19 @@ class Supervisor:
                 self._read_again()
 
     def _read_again(self) -> None:
+        before = self._record
         try:
-            self._record = state.read(self._mesh) or self._record
+            self._record = state.read(self._mesh) or before
         except state.StateError as error:
             log.error("%s", error)
             return
+        running = self._children.get(NODE)
+        if running is not None and node(self._mesh, before) != node(self._mesh, self._record):
+            # Its settings are its command line. Pods do not notice, as the next one takes them over.
+            running.child.send(signal.SIGTERM)
         follower = self._children.get(FOLLOW)
+        if follower is not None and follow_what(before) == follow_what(self._record):
+            return
         if follower is not None:
             # It reads what is to be followed at its start.
             follower.child.send(signal.SIGTERM)
@@ -206,7 +218,7 @@ class Supervisor:
         self._leftovers.put(self._pids())
         if self._ending.is_set or (name == FOLLOW and self._followed.is_set):
             return now() - began
-        log.error("%s has ended with code %d", name, code)
+        log.log(logging.ERROR if code else logging.INFO, "%s has ended with code %d", name, code)
         if code in REFUSED and name != FOLLOW:
             self._code = code
             self._ending.set()

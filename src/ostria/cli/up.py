@@ -128,7 +128,7 @@ async def _run(
     if folders:
         await follow(mesh, folders, args.namespace, context)
     async with connect(mesh, context) as api:
-        await _tell_what_runs(api, mesh, context)
+        await tell_what_runs(api, mesh, context)
     if args.detach:
         context.output.progress("It runs in the background. End it: ostria down")
         return Exit.OK
@@ -197,8 +197,9 @@ async def follow(mesh: state.Mesh, folders: list[Path], namespace: str, context:
 
     log = mesh.logs / "follow.log"
     offset = local_mesh.size(log)
-    local_mesh.follow(mesh, folders, namespace)
     context.output.progress(f"Following {', '.join(map(str, folders))}")
+    if not local_mesh.follow(mesh, folders, namespace):
+        return
     try:
         async with asyncio.timeout(_SETTLE_BOUND):
             async for line in local_mesh.said(log, offset):
@@ -209,7 +210,8 @@ async def follow(mesh: state.Mesh, folders: list[Path], namespace: str, context:
         raise CliError("what is in the folders has not been applied in time", str(log)) from None
 
 
-async def _tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> None:
+async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> None:
+    """Say where the gateway is and how kubectl comes to mean the mesh."""
     from ostria.apps import local_mesh
 
     opened = await local_mesh.gateway(api)
