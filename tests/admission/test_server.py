@@ -15,7 +15,7 @@ import pytest
 from doubles.certificates import Authority, Identity
 from doubles.reviews import review, reviewed
 from ostria.admission import Limits
-from ostria.admission.server import Address, Certificate, Server
+from ostria.admission.server import READY, Address, Certificate, Server
 from ostria.injection import Settings
 
 NAME = "istiod.istio-system.svc"
@@ -181,3 +181,23 @@ async def test_a_defect_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture
     assert "secret" not in text
     assert "Traceback" not in text
     assert "secret" in caplog.text
+
+
+async def test_it_is_reached_over_both_families() -> None:
+    """asyncio makes a socket of :: for IPv6 alone."""
+    server = Server(Settings, None, [Address("", 0)], grace=0.1)
+    async with server:
+        families = {socket.AF_INET6 if ":" in host else socket.AF_INET for host, *_ in server.listening}
+    assert families == {socket.AF_INET} | ({socket.AF_INET6} if socket.has_dualstack_ipv6() else set())
+
+
+async def test_it_is_ready_when_it_is_said_to_be() -> None:
+    serving = asyncio.Event()
+    async with Server(Settings, None, [Address("127.0.0.1", 0)], grace=0.1, ready=serving.is_set) as server:
+        url = f"http://127.0.0.1:{server.ports[0]}{READY}"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url) as answer:
+                assert answer.status == 503
+            serving.set()
+            async with session.get(url) as answer:
+                assert answer.status == 200

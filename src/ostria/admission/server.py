@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Address(NamedTuple):
-    """Where to listen; port 0 means any."""
+    """Where to listen: host "" is every address of both families, port 0 any port."""
 
     host: str = "127.0.0.1"
     port: int = PORT
@@ -88,13 +88,18 @@ class Server:
         try:
             for address in self._addresses:
                 context = self._certificate.context if self._certificate else None
-                await web.TCPSite(self._runner, address.host, address.port, ssl_context=context).start()
+                await web.TCPSite(self._runner, address.host or None, address.port, ssl_context=context).start()
                 ports.append(self._runner.addresses[-1][1])
         except OSError:
             await self._runner.cleanup()
             raise
         self.ports = tuple(ports)
         return self
+
+    @property
+    def listening(self) -> tuple[tuple[str, int], ...]:
+        """Every address at which it is reached."""
+        return tuple((str(host), int(port)) for host, port, *_ in self._runner.addresses)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -63,7 +63,7 @@ class Settings(NamedTuple):
     injection: InjectionSettings = InjectionSettings()
     envoy_version: str = ""
     xds: tuple[str, ...] = ("[::]:15012",)
-    webhook: tuple[str, int] = ("::", 15017)
+    webhook: tuple[str, int] = ("", 15017)
     plugged_in: str = "/etc/cacerts"
     names: tuple[str, ...] = ()
 
@@ -222,7 +222,7 @@ def listening(settings: Settings, arguments: Sequence[str]) -> Settings:
     """
     parser = argparse.ArgumentParser(prog="istiod", description="The mesh's control plane.", allow_abbrev=False)
     parser.add_argument("--secureGRPCAddr", dest="xds", default="[::]:15012", metavar="HOST:PORT", help="for proxies")
-    parser.add_argument("--httpsAddr", dest="webhook", type=_address, default="[::]:15017", metavar="HOST:PORT",
+    parser.add_argument("--httpsAddr", dest="webhook", type=_address, default=":15017", metavar="HOST:PORT",
                         help="for webhook calls")  # fmt: skip
     given = parser.parse_args(arguments)
     return settings._replace(xds=(given.xds,), webhook=given.webhook)
@@ -232,7 +232,7 @@ def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal():
         raise argparse.ArgumentTypeError(f'"{text}" is not HOST:PORT')
-    return host.strip("[]") or "::", int(port)
+    return host.strip("[]"), int(port)
 
 
 def main(environ: Mapping[str, str] = os.environ, arguments: Sequence[str] | None = None) -> int:
