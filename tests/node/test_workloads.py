@@ -107,6 +107,7 @@ async def test_a_cluster_has_its_node_its_accounts_and_its_api(cluster: LocalClu
     await cluster.do("wait --for=create node/ostria --timeout=50s")
     await cluster.do("wait --for=condition=Ready node/ostria --timeout=50s")
     assert " Ready " in await cluster.do("get nodes")
+    await cluster.do("wait --for=create lease/ostria -n kube-node-lease --timeout=50s")
     await cluster.do("create namespace shop")
     await cluster.do("wait --for=create serviceaccount/default -n shop --timeout=50s")
     await cluster.do("wait --for=create configmap/kube-root-ca.crt -n shop --timeout=50s")

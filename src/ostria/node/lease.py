@@ -17,8 +17,8 @@ from ostria.sources.reflector import collection_path
 log = logging.getLogger(__name__)
 
 NAMESPACE = "kube-node-lease"
-PERIOD, DURATION = 15.0, 40
-"""Seconds between renewals, and for how long each holds."""
+PERIOD, DURATION, RETRY = 15.0, 40, 1.0
+"""Seconds between renewals, for how long each holds, and after which one that has failed is tried again."""
 
 
 async def keep_lease(api: Api, mirror: Mirror, node_name: str, clock: Clock) -> None:
@@ -30,8 +30,11 @@ async def keep_lease(api: Api, mirror: Mirror, node_name: str, clock: Clock) -> 
         try:
             await _renew(api, mirror, path, node_name, spec)
         except (ApiError, *FAILURES) as error:
+            # At the start the Node, which the Lease belongs to, is still to be made.
             log.debug("the lease of %s is not renewed: %s", node_name, error)
-        await clock.sleep(PERIOD)
+            await clock.sleep(RETRY)
+        else:
+            await clock.sleep(PERIOD)
 
 
 async def _renew(api: Api, mirror: Mirror, path: str, node_name: str, spec: dict[str, object]) -> None:

@@ -74,11 +74,16 @@ def reconcile(facts: Facts, view: View, key: Key, now: float) -> Outcome:
         writes.append(Update(NODE, known))
     status = {**status_of(known), **_status(facts)}
     others = [each for each in status.get("conditions") or () if each["type"] not in {one.type for one in _CONDITIONS}]
-    ours = [one.over(condition_of(known, one.type), now) for one in _CONDITIONS]
+    ours = [_with_heartbeat(one.over(condition_of(known, one.type), now)) for one in _CONDITIONS]
     status["conditions"] = [*ours, *others]
     if status != status_of(known):
         writes.append(Update(NODE, {**known, "status": status}, "status"))
     return Outcome(tuple(writes))
+
+
+def _with_heartbeat(condition: dict[str, Any]) -> dict[str, Any]:
+    """The Lease is what tells that the node lives: here only changes are written."""
+    return {"lastHeartbeatTime": condition["lastTransitionTime"], **condition}
 
 
 def _status(facts: Facts) -> dict[str, Any]:
