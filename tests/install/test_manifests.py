@@ -237,3 +237,14 @@ def test_on_one_machine_images_are_the_machines_own() -> None:
     istiod = rendered("hub=docker.io/istio", "tag=1.25.0", machine=MACHINE)[ISTIOD]
     assert container(istiod)["image"] == "ostria/pilot"
     assert {"name": "OSTRIA_SOCKET_MARK", "value": "1337"} in container(istiod)["env"]
+
+
+def test_one_machine_promises_what_a_laptop_has_and_limits_nobody() -> None:
+    for document in rendered(machine=MACHINE).values():
+        if document["kind"] == "Deployment":
+            assert "limits" not in container(document)["resources"]
+            assert container(document)["resources"]["requests"]["cpu"] == "10m"
+    values = at(rendered(machine=MACHINE)[Reference("ConfigMap", "istio-system", "istio-sidecar-injector")], "data")
+    assert "limits" not in values["values"]
+    kinds = {key.kind for key in rendered(machine=MACHINE)}
+    assert not kinds & {"HorizontalPodAutoscaler", "PodDisruptionBudget"}

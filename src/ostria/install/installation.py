@@ -40,13 +40,18 @@ class OneMachine(NamedTuple):
         environment = {"OSTRIA_SOCKET_MARK": str(self.mark), "OSTRIA_VIRTUAL_RANGES": ",".join(self.virtual_ranges)}
         if self.envoy_version:
             environment["OSTRIA_ENVOY_VERSION"] = self.envoy_version
+        # Nobody holds programs to limits there, which each pod would be told again; and a laptop has no 2 GiB to promise.
+        small = {"resources": {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": None}}
         still = {"autoscaleEnabled": False}
         return {
             "values": {
                 # One machine has no second node to move to, and nobody who scales.
-                "global": {"defaultPodDisruptionBudget": {"enabled": False}},
-                "gateways": {"istio-ingressgateway": still, "istio-egressgateway": still},
-                "pilot": {**still, "env": environment},
+                "global": {
+                    "defaultPodDisruptionBudget": {"enabled": False},
+                    "proxy": {"resources": {"requests": {"cpu": "10m", "memory": "40Mi"}}},
+                },
+                "gateways": {"istio-ingressgateway": still | small, "istio-egressgateway": still | small},
+                "pilot": {**still, "resources": {"requests": {"cpu": "10m", "memory": "100Mi"}}, "env": environment},
             }
         }
 
