@@ -21,6 +21,11 @@ help: ## list the targets
 venv: ## make .venv with everything the project needs (only what changed is installed)
 	@scripts/venv dev
 
+.PHONY: demo
+demo: ## a mesh on this machine with the Bookinfo sample in it; prints the page's address
+	@scripts/venv runtime
+	@$(BIN)/ostria demo
+
 .PHONY: test
 test: lint types ## everything that must hold before a change lands
 	$(PYTEST) $(PARALLEL)
