@@ -117,7 +117,8 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             await api.prepare()
             keeping = group.create_task(api.keep_house(), name="housekeeping")
-            runner = web.AppRunner(api.server.app, access_log=None, shutdown_timeout=_ENDING)
+            # Who hangs up is waited for no longer: watches would stay until their next bookmark.
+            runner = web.AppRunner(api.server.app, access_log=None, shutdown_timeout=_ENDING, handler_cancellation=True)
             await runner.setup()
             chain, key, clients = (str(pki_folder / name) for name in ("serving.crt", "serving.key", "ca.crt"))
             site = web.SockSite(runner, listening, ssl_context=tls(chain, key, clients))

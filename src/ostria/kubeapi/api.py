@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ostria.kubeapi.access import Access
 from ostria.kubeapi.allocation import Ranges
 from ostria.kubeapi.authentication import Authenticator
 from ostria.kubeapi.authorization import Authorizer, bootstrap
@@ -13,8 +14,9 @@ from ostria.kubeapi.housekeeping import Housekeeper
 from ostria.kubeapi.namespaces import FIRST
 from ostria.kubeapi.registry import Registry
 from ostria.kubeapi.requests import Document, User
+from ostria.kubeapi.reviews import Reviews
 from ostria.kubeapi.schemas import Schemas
-from ostria.kubeapi.server import Server, Settings
+from ostria.kubeapi.server import Passage, Server, Settings
 from ostria.kubeapi.service import Service
 from ostria.kubeapi.store import Store
 from ostria.kubeapi.subresources import Subresources
@@ -24,21 +26,31 @@ SYSTEM = User("system:apiserver", ("system:masters",))
 
 
 class Api:
-    """An API over one store. `server.app` is to be served, `keep_house` runs beside it; `server.end` before it stops."""
+    """An API over one store. `server.app` is served, `keep_house` runs beside it; `server.end` comes first."""
 
     def __init__(
-        self, store: Store, surroundings: Surroundings, ranges: Ranges, token_key: bytes, address: str
+        self,
+        store: Store,
+        surroundings: Surroundings,
+        ranges: Ranges,
+        token_key: bytes,
+        address: str,
+        passage: Passage | None = None,
     ) -> None:
-        """`token_key` is a PEM for `tokens.Issuer`, `address` is where clients reach the server (HOST:PORT)."""
+        """`token_key` is a PEM for `tokens.Issuer`, `address` is where clients reach the server (HOST:PORT).
+
+        Without a passage there is no way into pods: their logs, exec and the like answer that no node runs.
+        """
         registry, schemas = Registry(), Schemas.load()
-        issuer = Issuer(token_key, store)
+        issuer, authorizer = Issuer(token_key, store), Authorizer(store)
         forming = Forming(registry, schemas, surroundings, ranges)
         self.service = Service(store, registry, forming, Gate(store), surroundings)
         self.server = Server(
             self.service,
-            Authenticator(issuer, surroundings.now),
-            Authorizer(store),
+            Access(Authenticator(issuer, surroundings.now), authorizer),
+            Reviews(authorizer, issuer, surroundings.now),
             Subresources(self.service, issuer),
+            passage,
             documents(registry, schemas, issuer, address),
             Settings(address),
         )

@@ -126,12 +126,15 @@ class Housekeeper:
 
 
 def _disowned(document: Document, owners: frozenset[str]) -> Document:
-    metadata = document["metadata"]
-    rest = [each for each in metadata.get("ownerReferences") or () if each["uid"] not in owners]
-    return {**document, "metadata": {**metadata, "ownerReferences": rest}}
+    rest = [each for each in document["metadata"].get("ownerReferences") or () if each["uid"] not in owners]
+    return _with(document, "ownerReferences", rest)
 
 
 def _released(document: Document, finalizer: str) -> Document:
-    metadata = document["metadata"]
-    rest = [each for each in metadata.get("finalizers") or () if each != finalizer]
-    return {**document, "metadata": {**metadata, "finalizers": rest}}
+    rest = [each for each in document["metadata"].get("finalizers") or () if each != finalizer]
+    return _with(document, "finalizers", rest)
+
+
+def _with(document: Document, field: str, listed: list[object]) -> Document:
+    metadata = {key: value for key, value in document["metadata"].items() if key != field}
+    return {**document, "metadata": {**metadata, field: listed} if listed else metadata}

@@ -12,14 +12,13 @@ import logging
 import random
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 from aiohttp import web
 
 from ostria.kubeapi import bodies, discovery, representation
-from ostria.kubeapi.authentication import Authenticator
-from ostria.kubeapi.authorization import Authorizer, refused
+from ostria.kubeapi.access import Access
 from ostria.kubeapi.calls import (
     Answer,
     Call,
@@ -40,6 +39,7 @@ from ostria.kubeapi.errors import (
 from ostria.kubeapi.patches import json_patch, merge_patch, strategic_merge_patch
 from ostria.kubeapi.paths import Route, route
 from ostria.kubeapi.requests import Attributes, Document, Resource, User
+from ostria.kubeapi.reviews import Reviews
 from ostria.kubeapi.selection import seen
 from ostria.kubeapi.service import Service, Watch
 from ostria.kubeapi.subresources import Subresources
@@ -52,6 +52,16 @@ BOOKMARKS = 30.0
 _DISCOVERY = ("v2", "v2beta1")
 _LONGEST_WATCH = (1800.0, 3600.0)
 _json = msgspec.json.Encoder()
+
+
+WAYS = ("attach", "exec", "log", "portforward", "proxy")
+
+
+class Passage(Protocol):
+    """The ways into pods, which are passed on to the node: one of WAYS below a pod or Service."""
+
+    async def respond(self, call: Call, request: web.Request, rest: str) -> web.StreamResponse:
+        """The answer; `rest` is the path that follows `proxy`. Raises StatusError."""
 
 
 Documents = Callable[[str], Document | None]
@@ -70,16 +80,18 @@ class Server:
     def __init__(
         self,
         service: Service,
-        authenticator: Authenticator,
-        authorizer: Authorizer,
+        access: Access,
+        reviews: Reviews,
         subresources: Subresources,
+        passage: Passage | None,
         documents: Documents,
         settings: Settings,
     ) -> None:
         self._service = service
         self._registry = service.registry
-        self._authenticator = authenticator
-        self._authorizer = authorizer
+        self._access = access
+        self._reviews = reviews
+        self._passage = passage
         self._subresources = subresources
         self._documents = documents
         self._settings = settings
@@ -118,10 +130,9 @@ class Server:
             if about.path == "/readyz" and not self.ready:
                 raise unavailable("the server is about to end")
             return web.Response(text="ok")
-        user = self._authenticator.identify(request.headers, _certificate(request))
+        user = self._access.authenticate(request.headers, _certificate(request))
         # Who may not even ask is told so, whether or not there is such a thing.
-        if not self._authorizer.decide(user, about).allowed:
-            raise refused(user, about)
+        self._access.authorize(user, about)
         if about.path:
             return self._document(request, about)
         resource = self._registry.find(about.group, about.version, about.resource)
@@ -137,8 +148,15 @@ class Server:
         call = Call(user, resource, namespace, about.name, about.subresource, options(query, agent=agent))
         if about.subresource and about.subresource not in resource.subresources:
             raise no_such_resource()
+        if about.subresource in WAYS:
+            if self._passage is None:
+                raise unavailable("no node runs here that could be asked")
+            return await self._passage.respond(call, request, found.rest)
         if not about.subresource and about.verb not in resource.verbs:
             raise method_not_allowed()
+        if self._reviews.answers(resource.group, resource.kind):
+            review = self._reviews.answer(resource.group, resource.kind, await self._body(request), user, namespace)
+            return _response(201, review)
         if resource.namespaced and not namespace and about.verb not in ("list", "watch"):
             raise bad_request("an empty namespace may not be set during creation or change")
         if about.verb == "watch":
@@ -272,10 +290,12 @@ class Server:
             )
             await response.prepare(request)
             frames = self._frames(call, form, watch, longest, bookmarks=wished.bookmarks)
-            async with contextlib.aclosing(frames):
-                async for frame in frames:
-                    await response.write(frame)
-            await response.write_eof()
+            # A client that goes ends its watch, and that is no fault.
+            with contextlib.suppress(ConnectionResetError):
+                async with contextlib.aclosing(frames):
+                    async for frame in frames:
+                        await response.write(frame)
+                await response.write_eof()
             return response
         finally:
             self._service.store.leave(call.resource.key, watch.watcher)

@@ -1,0 +1,134 @@
+"""The real process `apiserver`, started for tests on a loopback port, and the kubectls of this machine to drive it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+OLDEST = (1, 30)
+
+
+class Kubectl(NamedTuple):
+    """One kubectl and its version."""
+
+    path: str
+    version: str
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class ApiProcess:
+    """An apiserver that can be killed and started again; its socket stays open between, as the supervisor keeps it."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
+        self.kubeconfig = folder / "kubeconfig"
+        self.log = folder / "apiserver.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        reading, writing = os.pipe()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ostria.apps.apiserver"),
+                    *("--state", str(self.folder / "apiserver"), "--listen", f"fd:{self.socket.fileno()}"),
+                    *("--advertise", self.address, "--node-socket", str(self.folder / "node.sock")),
+                    *("--kubeconfig", str(self.kubeconfig), "--ready-fd", str(writing)),
+                ],
+                pass_fds=(self.socket.fileno(), writing),
+                stderr=log,
+            )
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            if told.readline() != "ready\n":
+                raise AssertionError(f"the API server did not start:\n{self.log.read_text()[-4000:]}")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """End it with a signal; returns its exit code, 0 if it was not there."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        try:
+            return process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def kubectl(self, kubectl: Kubectl, *arguments: str, stdin: str = "", timeout: float = 60) -> Done:
+        """Run one command to its end."""
+        done = subprocess.run(
+            [kubectl.path, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment(),
+            cwd=self.folder,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def environment(self) -> dict[str, str]:
+        """What a command finds in its environment: nothing of whoever runs the tests."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return {"PATH": os.environ["PATH"], "KUBECONFIG": str(self.kubeconfig), "HOME": str(home)}
+
+
+@contextlib.contextmanager
+def running(folder: pathlib.Path) -> Iterator[ApiProcess]:
+    """An apiserver with its state in a folder, ended afterwards."""
+    api = ApiProcess(folder)
+    try:
+        api.start()
+        yield api
+    finally:
+        api.end()
+        api.socket.close()
+
+
+@functools.cache
+def kubectls() -> tuple[Kubectl, ...]:
+    """Every kubectl of at least 1.30: those that KUBECTL names (with `:` between), and that of PATH."""
+    named = [*os.environ.get("KUBECTL", "").split(":"), "kubectl"]
+    paths = dict.fromkeys(os.path.realpath(path) for each in named if each and (path := shutil.which(each)))
+    found = [Kubectl(path, _version(path)) for path in paths]
+    return tuple(each for each in found if _numbers(each.version) >= OLDEST)
+
+
+def _version(path: str) -> str:
+    try:
+        told = subprocess.run([path, "version", "--client", "-o", "json"], capture_output=True, timeout=30, check=True)
+        return str(json.loads(told.stdout)["clientVersion"]["gitVersion"])
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    match = re.match(r"v(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else ()

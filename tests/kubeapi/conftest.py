@@ -1,0 +1,45 @@
+"""One API server for all kubectl stories of a test process, and every kubectl found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from doubles.api_process import ApiProcess, Done, Kubectl, kubectls, running
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    with running(tmp_path_factory.mktemp("api")) as process:
+        yield process
+
+
+@pytest.fixture(params=kubectls() or [None], ids=lambda each: each.version if each else "none")
+def version(request: pytest.FixtureRequest) -> Kubectl:
+    found: Kubectl | None = request.param
+    if found is None:
+        pytest.skip("there is no kubectl >= 1.30 on PATH or in KUBECTL")
+    return found
+
+
+@pytest.fixture
+def namespace(api: ApiProcess, version: Kubectl) -> Iterator[str]:
+    name = f"story-{next(_NUMBERS)}"
+    made = api.kubectl(version, "create", "namespace", name)
+    assert made.code == 0, made.err
+    yield name
+    api.kubectl(version, "delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def kubectl(api: ApiProcess, version: Kubectl, namespace: str) -> Callable[..., Done]:
+    """Runs kubectl in the story's own namespace."""
+
+    def run(*arguments: str, stdin: str = "") -> Done:
+        return api.kubectl(version, "-n", namespace, *arguments, stdin=stdin)
+
+    return run
