@@ -40,6 +40,12 @@ clusters: [{name: work, cluster: {server: "https://work:6443"}}]
 users: [{name: me, user: {token: secret}}]
 contexts: [{name: work, context: {cluster: work, user: me}}]
 """
+OPERATOR = """
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  components: {cni: {enabled: true}}
+"""
 
 
 class Printed(NamedTuple):
@@ -271,3 +277,13 @@ def test_fields_of_documents_are_only_added(env: dict[str, str], golden: Golden)
     lines = ("version", "config show", "samples list", "doctor")
     shapes = {line: shape(json.loads(typed(f"{line} -o json", env).stdout)) for line in lines}
     golden.check(Path(__file__).parent / "goldens" / "documents.json", json.dumps(shapes, indent=2) + "\n")
+
+
+def test_a_warning_about_values_is_told_once(env: dict[str, str], tmp_path: Path) -> None:
+    """Istio has the field, and it has no effect here: `install` says so before it looks for the mesh."""
+    path = tmp_path / "operator.yaml"
+    path.write_text(OPERATOR)
+    found = typed(f"install -f {path} -y", {**env, "OSTRIA_MESH": "dev"})
+    assert found.stderr.count("Warning:") == 1
+    assert f"{path}:5:16" in found.stderr
+    assert "mesh dev does not run" in found.stderr

@@ -53,11 +53,11 @@ async def _run(args: argparse.Namespace, context: Context) -> int:
     except ValueError as error:
         raise bad_input(str(error), "--readiness-timeout") from None
     # Mistakes in files and values are told before anything is asked for.
-    read(args, context)
+    installation = read(args, context)
     target = targets.find(args, context)
     async with targets.connect(target, context) as api:
-        here = None if target.mesh is None else await machine(api, args.revision or "")
-        installation = read(args, context, here)
+        if target.mesh is not None:
+            installation = read(args, context, await machine(api, args.revision or ""))
         if args.dry_run:
             context.output.data(manifest_generate(installation))
             return Exit.OK

@@ -117,6 +117,9 @@ async def connect(target: Target, context: Context) -> AsyncIterator[Api]:
     except (ApiError, CliError, BrokenPipeError):
         raise
     except FAILURES as error:
+        if type(error) is ValueError:
+            # Words for the person: the API has answered.
+            raise CliError(str(error)) from None
         raise unavailable(f"{target.title} does not answer: {error}", hint="ostria status") from None
 
 
