@@ -131,6 +131,17 @@ def test_a_kubeconfig_is_made_where_there_is_none(env: dict[str, str]) -> None:
     assert yaml.safe_load(path.read_text())["current-context"] == "ostria-dev"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write in another's home")
+def test_under_sudo_nothing_in_the_callers_home_is_roots(env: dict[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 1000, 1000)
+    assert typed("kubeconfig --merge", {**env, "HOME": str(home)}).code == Exit.OK
+    assert typed("kubeconfig --merge --use", {**env, "HOME": str(home)}).code == Exit.OK
+    found = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in home.rglob("*")}
+    assert found == dict.fromkeys((".kube", "config", "config.before-ostria"), (1000, 1000))
+
+
 def test_without_flags_it_is_the_path(env: dict[str, str]) -> None:
     assert typed("kubeconfig", env).stdout == f"{env['OSTRIA_HOME']}/dev/kubeconfig\n"
     assert typed("kubeconfig --raw", env).stdout == MESH

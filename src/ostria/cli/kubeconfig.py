@@ -8,6 +8,7 @@ config.before-ostria. `ostria down` removes that context again, and nothing else
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def merge(mesh: state.Mesh, env: Mapping[str, str], *, use: bool = False) -> Pat
         text = kubeconfig.merged(theirs, mesh.kubeconfig.read_text(), context_name(mesh.name), use=use)
     except ValueError as error:
         raise bad_input(f"the kubeconfig is left as it is: {error}", str(path)) from None
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(path.parent)
     _replace(path, theirs, text)
     return path
 
@@ -92,6 +93,15 @@ def _own(env: Mapping[str, str]) -> Path:
 
     # A file that is a link stays one: what it points to is written.
     return kubeconfig_paths(env)[0].resolve()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it, if it is missing, for whom the folder above it belongs to: under sudo that is not root."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        if os.geteuid() == 0:
+            above = folder.parent.stat()
+            os.chown(folder, above.st_uid, above.st_gid)
 
 
 def _replace(path: Path, before: str, after: str) -> None:
