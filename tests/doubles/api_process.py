@@ -100,6 +100,21 @@ class ApiProcess:
         return {"PATH": os.environ["PATH"], "KUBECONFIG": str(self.kubeconfig), "HOME": str(home)}
 
 
+class Session(NamedTuple):
+    """One kubectl at work in one namespace: calling it runs a command, with `stdin` or `text` as its input."""
+
+    api: ApiProcess
+    kubectl: Kubectl
+    namespace: str
+
+    @property
+    def version(self) -> str:
+        return self.kubectl.version
+
+    def __call__(self, *arguments: str, stdin: str = "", text: str = "") -> Done:
+        return self.api.kubectl(self.kubectl, "--namespace", self.namespace, *arguments, stdin=stdin or text)
+
+
 @contextlib.contextmanager
 def running(folder: pathlib.Path) -> Iterator[ApiProcess]:
     """An apiserver with its state in a folder, ended afterwards."""

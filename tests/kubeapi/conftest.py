@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from doubles.api_process import ApiProcess, Done, Kubectl, kubectls, running
+from doubles.api_process import ApiProcess, Kubectl, Session, kubectls, running
 
 _NUMBERS = itertools.count()
 
@@ -36,10 +36,6 @@ def namespace(api: ApiProcess, version: Kubectl) -> Iterator[str]:
 
 
 @pytest.fixture
-def kubectl(api: ApiProcess, version: Kubectl, namespace: str) -> Callable[..., Done]:
+def kubectl(api: ApiProcess, version: Kubectl, namespace: str) -> Session:
     """Runs kubectl in the story's own namespace."""
-
-    def run(*arguments: str, stdin: str = "") -> Done:
-        return api.kubectl(version, "-n", namespace, *arguments, stdin=stdin)
-
-    return run
+    return Session(api, version, namespace)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
-from doubles.api_process import ApiProcess, Done, Kubectl
-
-Run = Callable[..., Done]
+from doubles.api_process import ApiProcess, Kubectl
+from doubles.api_process import Session as Run
 
 WEB = """
 apiVersion: apps/v1
