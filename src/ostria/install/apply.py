@@ -15,7 +15,7 @@ import msgspec
 
 from ostria.base.clock import Clock, SystemClock
 from ostria.install.installation import Installation, OneMachine, restore
-from ostria.install.manifests import render
+from ostria.install.manifests import Part, render
 from ostria.install.objects import (
     OWNER,
     RESOURCES,
@@ -76,15 +76,17 @@ async def install(
     `seconds` bounds the waiting for each part. Raises NotReady, ApiError and `sources.api.FAILURES`.
     """
     clock = clock or SystemClock()
-    brought: list[Document] = []
-    for part in render(installation):
-        yield Step(f"Processing resources for {part.title}.", done=False)
-        for document in part.documents:
-            await _apply(api, document)
-        brought += part.documents
-        async for fault in _wait(api, part.documents, seconds, clock):
-            yield Step(f"Waiting for {fault}", done=False)
-        yield Step(f"{part.title} installed")
+    parts = render(installation)
+    for stage in _stages(parts):
+        for part in stage:
+            yield Step(f"Processing resources for {part.title}.", done=False)
+            for document in part.documents:
+                await _apply(api, document)
+        for part in stage:
+            async for fault in _wait(api, part.documents, seconds, clock):
+                yield Step(f"Waiting for {fault}", done=False)
+            yield Step(f"{part.title} installed")
+    brought = [document for part in parts for document in part.documents]
     state = _state(installation)
     await _apply(api, state)
     gone = await _prune(api, {OWNER: owner_of(installation.revision)}, [*brought, state])
@@ -124,6 +126,12 @@ async def verify(api: Sends, installation: Installation) -> Report:
         if read is not None:
             found[reference_of(document)] = read
     return judge(wanted, found, installation.revision)
+
+
+def _stages(parts: Sequence[Part]) -> tuple[Sequence[Part], ...]:
+    """Parts that come up side by side: gateways wait for all before them, and not for each other."""
+    gateways = [part for part in parts if part.name.endswith("Gateways")]
+    return (*([part] for part in parts if part not in gateways), gateways)
 
 
 def _state(installation: Installation) -> Document:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ostria.injection.parameters import HEALTH_PORT
 from ostria.install.installation import Installation
 from ostria.install.objects import Document, made
 from ostria.install.operator import GatewayComponent, GatewayValues
@@ -93,6 +94,13 @@ def _pod(installation: Installation, values: GatewayValues, labels: dict[str, st
         ],
         "env": variables(values.env),
         "resources": values.resources,
+        # The template asks every 15 seconds: until the first good answer a gateway is worth asking more often.
+        "startupProbe": {
+            "httpGet": {"path": "/healthz/ready", "port": HEALTH_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 3,
+            "failureThreshold": 600,
+        },
     }
     return {
         "metadata": {

@@ -40,7 +40,7 @@ class OneMachine(NamedTuple):
         environment = {"OSTRIA_SOCKET_MARK": str(self.mark), "OSTRIA_VIRTUAL_RANGES": ",".join(self.virtual_ranges)}
         if self.envoy_version:
             environment["OSTRIA_ENVOY_VERSION"] = self.envoy_version
-        # Nobody holds programs to limits there, which each pod would be told again; and a laptop has no 2 GiB to promise.
+        # Nobody holds programs to limits there, and each pod would be told so; a laptop has no 2 GiB to promise.
         small = {"resources": {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": None}}
         still = {"autoscaleEnabled": False}
         return {
