@@ -227,7 +227,7 @@ class Controlled:
                 for _ in range(10):
                     await asyncio.sleep(0)
                 self.watched()
-                if self.runner.idle and not self.after_settling():
+                if self.runner.idle and self.recorder.idle and not self.after_settling():
                     if not after:
                         break
                     self.clock.advance(after)

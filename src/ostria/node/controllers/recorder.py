@@ -75,12 +75,18 @@ class Recorder:
         self._pending: dict[Note, int] = {}
         self._written: OrderedDict[Note, _Written] = OrderedDict()
         self._wake = asyncio.Event()
+        self._writes = False
 
     def say(self, note: Note) -> None:
         """Say something, once more."""
         if note in self._pending or len(self._pending) < PENDING:
             self._pending[note] = self._pending.get(note, 0) + 1
             self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be written, and nothing is being."""
+        return not self._pending and not self._writes
 
     async def run(self) -> None:
         """Write what is said, until cancelled."""
@@ -90,10 +96,13 @@ class Recorder:
             while self._pending:
                 note = next(iter(self._pending))
                 times = self._pending.pop(note)
+                self._writes = True
                 try:
                     await self._write(note, times)
                 except (ApiError, *FAILURES) as error:
                     log.debug("an event about %s/%s is lost: %s", note.namespace, note.name, error)
+                finally:
+                    self._writes = False
 
     async def _write(self, note: Note, times: int) -> None:
         path = collection_path(EVENT, "v1", note.namespace or "default")
