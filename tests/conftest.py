@@ -1,10 +1,18 @@
-"""What every test may use: the goldens' update flag."""
+"""What every test may use: the goldens' update flag; and what a run tells at its end."""
 
 from __future__ import annotations
 
 import pathlib
 
 import pytest
+
+from doubles import kubectl_summary
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [each for name in ("passed", "failed", "skipped") for each in terminalreporter.stats.get(name, ())]
+    for line in kubectl_summary.told(reports):
+        terminalreporter.write_line(line)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,10 +19,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
 
 
 @pytest.fixture(params=kubectls() or [None], ids=lambda each: each.version if each else "none")
-def version(request: pytest.FixtureRequest) -> Kubectl:
+def version(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Kubectl:
     found: Kubectl | None = request.param
     if found is None:
         pytest.skip("there is no kubectl >= 1.30 on PATH or in KUBECTL")
+    record_property(DRIVEN, f"{found.version} 1")
     return found
 
 

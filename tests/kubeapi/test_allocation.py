@@ -149,3 +149,9 @@ def test_a_small_range_is_used_up_and_no_further() -> None:
     third = given("ports: [{port: 80}]", ranges=small, name="c", others=(first, second))
     assert {first["spec"]["clusterIP"], second["spec"]["clusterIP"]} == {"10.0.0.1", "10.0.0.2"}
     assert third.causes[0].message.endswith("range 10.0.0.0/30 is full")
+
+
+def test_who_knows_the_older_field_only_is_told_the_same() -> None:
+    old = given("{clusterIP: 10.96.0.7, ports: [{port: 80}]}").document
+    new = given("{clusterIP: 10.96.0.8, clusterIPs: [10.96.0.7], ports: [{port: 80}]}", old=old)
+    assert told(new) == ['spec.clusterIPs[0]: Invalid value: ["10.96.0.8"]: may not change once set']

@@ -238,3 +238,11 @@ def test_a_definitions_object_counts_generations_and_starts_without_status() -> 
     assert first["status"] == {"ready": True}
     second = prepare_update(widgets, first, {**first, "status": {"ready": False}}, "", NOW).document
     assert second["metadata"]["generation"] == 2
+
+
+def test_metadata_that_is_empty_is_not_there() -> None:
+    found = stored(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: b, labels: {}, annotations: {c: d}}}"
+    )
+    assert "labels" not in found["metadata"]
+    assert "annotations" not in updated(found, lambda new: new["metadata"]["annotations"].clear()).document["metadata"]

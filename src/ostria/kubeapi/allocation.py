@@ -85,6 +85,9 @@ def _keep(spec: Document, old: Document) -> None:
             for name in ("clusterIP", "clusterIPs"):
                 if name in old:
                     spec[name] = deepcopy(old[name])
+        elif spec.get("clusterIP") != old.get("clusterIP") and spec.get("clusterIPs") == old.get("clusterIPs"):
+            # Whoever knows the older field only has changed that one.
+            spec.pop("clusterIPs", None)
         for name in ("ipFamilyPolicy", "ipFamilies"):
             if name not in spec and name in old:
                 spec[name] = deepcopy(old[name])

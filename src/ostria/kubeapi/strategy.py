@@ -59,6 +59,9 @@ _FIRST_STATUS: dict[tuple[str, str], Document] = {
 _SERVERS_OWN = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 """What of the metadata no writer sets."""
 
+_LISTS = ("annotations", "finalizers", "labels", "ownerReferences")
+"""What of the metadata is not there when it is empty."""
+
 
 def timestamp(now: float) -> str:
     """Seconds since the epoch as metadata writes them: `2026-11-21T13:34:48Z`."""
@@ -75,8 +78,7 @@ def prepare_create(
     """
     found = deepcopy(document)
     meta = found["metadata"]
-    for name in _SERVERS_OWN:
-        meta.pop(name, None)
+    _keep_metadata({"metadata": {}}, found)
     meta["uid"] = uid
     meta["creationTimestamp"] = timestamp(now)
     if resource.crd or (resource.group, resource.plural) in _COUNTED:
@@ -157,6 +159,9 @@ def _keep_metadata(old: Document, new: Document) -> None:
         meta.pop(name, None)
         if name in old["metadata"]:
             meta[name] = old["metadata"][name]
+    for name in _LISTS:
+        if name in meta and not meta[name]:
+            del meta[name]
 
 
 def _differ(resource: Resource, old: Document, new: Document) -> bool:
