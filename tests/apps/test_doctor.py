@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,28 @@ def test_without_namespaces_the_rest_is_not_blamed(tmp_path: Path, monkeypatch: 
     assert checks["namespaces"].remedy
     assert checks["mounts"] == Check("mounts", Outcome.SKIP, "it needs: namespaces")
     assert not doctor.is_fit(checks.values())
+
+
+def test_a_machine_that_really_refuses_is_seen_through(tmp_path: Path) -> None:
+    """In a user namespace whose owner allows no network namespaces, as some distributions' settings do."""
+    program = f"""
+import os, pathlib, sys
+from ostria.apps import doctor
+from ostria.node import linux
+uid, gid = os.geteuid(), os.getegid()
+try:
+    linux.unshare(linux.CLONE_NEWUSER)
+    linux.map_single_user(0, uid, 0, gid)
+    linux.write("/proc/sys/user/max_net_namespaces", "0")
+except OSError:
+    sys.exit(77)
+checks = doctor.examine(doctor.Request(pathlib.Path({str(tmp_path)!r}), (), {{}}))
+print(*next((check.outcome, check.remedy) for check in checks if check.name == "namespaces"), sep="|")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("this machine lets nobody make such a namespace")
+    assert done.stdout == "fail|sudo sysctl -w user.max_net_namespaces=28633\n", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -173,11 +173,13 @@ def _remedy(name: str, code: int) -> str:
         return "sudo modprobe -a nf_tables nft_chain_nat nft_redir"
     if name == "mounts" and code == errno.ENODEV:
         return "sudo modprobe overlay"
+    if code == errno.ENOSPC:
+        for kind in ("user", "mnt", "net", "pid", "uts", "ipc"):
+            if _text(f"/proc/sys/user/max_{kind}_namespaces") == "0":
+                return f"sudo sysctl -w user.max_{kind}_namespaces=28633"
     settings = {
         "kernel/apparmor_restrict_unprivileged_userns": ("1", "0"),
         "kernel/unprivileged_userns_clone": ("0", "1"),
-        "user/max_user_namespaces": ("0", "28633"),
-        "user/max_net_namespaces": ("0", "28633"),
     }
     for setting, (bad, good) in settings.items():
         if os.geteuid() and _text(f"/proc/sys/{setting}") == bad:
