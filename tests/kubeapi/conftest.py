@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from doubles.api_process import ApiProcess, Kubectl, Session, kubectls, running
+from doubles.kubectl_summary import DRIVEN
 
 _NUMBERS = itertools.count()
 
