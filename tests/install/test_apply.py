@@ -17,7 +17,8 @@ from ostria.install.objects import RESOURCES, Reference
 from ostria.sources.api import ApiError
 
 Object = dict[str, Any]
-CRASH = {"name": "discovery", "state": {"waiting": {"reason": "ImageNotMapped", "message": 'nothing says what "x" is'}}}
+WAITING = {"reason": "ImageNotMapped", "message": 'nothing says what "x" is'}
+CRASH = {"name": "discovery", "restartCount": 1, "state": {"waiting": WAITING}}
 
 
 class Cluster:
@@ -46,6 +47,9 @@ class Cluster:
             return b"{}"
         if method == "GET" and "labelSelector" in params:
             return json.dumps({"items": self._selected(path, params["labelSelector"])}).encode()
+        if path.endswith("/pods/istiod-x/log"):
+            assert (params["container"], params["previous"]) == ("discovery", "true")
+            return b"error: OSTRIA_LOG makes no sense\n"
         if path not in self.objects:
             raise ApiError(404, "NotFound")
         found = self.objects[path]
@@ -182,6 +186,7 @@ async def test_what_does_not_come_up_is_named_with_its_pods_own_words() -> None:
     assert str(raised.value).splitlines() == [
         "Deployment: istiod.istio-system: 0 of 1 pods are available",
         '  pod istiod-x, container discovery: ImageNotMapped: nothing says what "x" is',
+        "  | error: OSTRIA_LOG makes no sense",
     ]
 
 

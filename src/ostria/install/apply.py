@@ -27,7 +27,7 @@ from ostria.install.objects import (
     owner_of,
     reference_of,
 )
-from ostria.install.verification import Report, fault_of, pod_troubles
+from ostria.install.verification import Report, crashed, fault_of, pod_troubles
 from ostria.install.verification import verify as judge
 from ostria.sources.api import ApiError
 
@@ -189,9 +189,23 @@ async def _wait(api: Sends, documents: Iterable[Document], seconds: float, clock
 async def _why(api: Sends, document: Document, fault: str) -> str:
     words = [f"{reference_of(document)}: {fault}"]
     if document["kind"] == "Deployment":
-        labels = document["spec"]["selector"]["matchLabels"]
-        words += pod_troubles(await _list(api, "Pod", labels, document["metadata"]["namespace"]))
+        labels, namespace = document["spec"]["selector"]["matchLabels"], document["metadata"]["namespace"]
+        pods = await _list(api, "Pod", labels, namespace)
+        words += pod_troubles(pods)
+        for pod, container in crashed(pods):
+            words += await _last_words(api, namespace, pod, container)
     return "\n  ".join(words)
+
+
+async def _last_words(api: Sends, namespace: str, pod: str, container: str) -> list[str]:
+    """What a container has printed before it ended; nothing where that is not known any more."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    params = {"container": container, "previous": "true", "tailLines": "5"}
+    try:
+        text = (await api.send("GET", path, params=params)).decode(errors="replace")
+    except ApiError:
+        return []
+    return [f"| {line}" for line in text.splitlines()]
 
 
 async def _prune(

@@ -90,6 +90,16 @@ def pod_troubles(pods: Iterable[Document]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def crashed(pods: Iterable[Document]) -> tuple[tuple[str, str], ...]:
+    """Pods and their containers that end and are started again."""
+    return tuple(
+        (pod["metadata"]["name"], container["name"])
+        for pod in pods
+        for container in (pod.get("status") or {}).get("containerStatuses") or ()
+        if container.get("restartCount") and not container.get("ready")
+    )
+
+
 def _condition(document: Document, name: str) -> bool:
     conditions = (document.get("status") or {}).get("conditions") or ()
     return any(each.get("type") == name and each.get("status") == "True" for each in conditions)
