@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
 import socket
 import sys
@@ -205,13 +206,30 @@ async def test_a_node_goes_on_when_the_api_goes_and_comes_back(tmp_path: pathlib
 
 
 async def test_pods_reach_the_api_by_its_service(cluster: Cluster) -> None:
-    cluster.apply(WEB)
+    cluster.apply(
+        WEB.replace("terminationGracePeriodSeconds", "enableServiceLinks: false\n      terminationGracePeriodSeconds")
+    )
     async with cluster.node() as running:
         found = await cluster.server.until(
             lambda: cluster.store.objects and cluster.ready(2) and cluster.store.get(SERVICE, "kubernetes")
         )
         assert found["spec"]["clusterIP"] == "10.96.0.1"
         port = found["spec"]["ports"][0]["port"]
+        (first, *_) = cluster.store.all(POD)
+        reading, writing = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        started = running.node.exec(
+            "default",
+            first["metadata"]["name"],
+            "web",
+            (sys.executable, "-c", "import os; print(os.environ['KUBERNETES_SERVICE_HOST'], 'WEB_PORT' in os.environ)"),
+            (nothing, writing, writing),
+        )
+        os.close(writing)
+        os.close(nothing)
+        assert await started.wait() == 0
+        with open(reading) as said:
+            assert said.read() == "10.96.0.1 False\n", "without links it is told of the API alone"
         connection: socket.socket = await running.network.connect("10.96.0.1", port)
         reader, writer = await asyncio.open_connection(sock=connection)
         with contextlib.closing(writer):

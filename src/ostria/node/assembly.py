@@ -22,6 +22,7 @@ from ostria.node.volumes import files_of, wanted_by, within, write_files
 _ROTATE_AT = 0.8
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\n"
 _LAST_WORDS_LIMIT = 4096
+_OF_API = ("KUBERNETES_SERVICE_", "KUBERNETES_PORT")
 
 
 class Refused(Unresolved):
@@ -142,7 +143,7 @@ class Assembly:
             "HOME": "/root" if decision.identity.uid == 0 else "/",
             "HOSTNAME": (pod.spec.hostname or pod.metadata.name)[:63],
             **command.env,
-            **(self._ground.service_variables(pod.metadata.namespace) if pod.spec.enable_service_links else {}),
+            **self._service_variables(pod),
         }
         variables = environment.variables_of(pod, container, self._objects, addresses, base, self._capacity)
         argv = environment.argv_of(command.command, command.args, variables)
@@ -169,6 +170,13 @@ class Assembly:
             (skeleton / path[1:]).parent.mkdir(parents=True, exist_ok=True)
             (skeleton / path[1:]).touch()
         return plan
+
+    def _service_variables(self, pod: Pod) -> Mapping[str, str]:
+        """The variables of Services; a pod that wants no links has those of the API all the same."""
+        found = self._ground.service_variables(pod.metadata.namespace)
+        if pod.spec.enable_service_links:
+            return found
+        return {name: value for name, value in found.items() if name.startswith(_OF_API)}
 
     def _mount(self, pod: Pod, container: Container, mount: VolumeMount, variables: Mapping[str, str]) -> roots.Mount:
         volume = next((volume for volume in pod.spec.volumes if volume.name == mount.name), None)

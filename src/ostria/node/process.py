@@ -141,6 +141,7 @@ async def running(settings: Settings, access: Access, clock: Clock | None = None
         mirror = Mirror()
         recorder = Recorder(api, clock, node_settings.node_name)
         host_ports = HostPorts(network, {**PREFERRED, **settings.preferred_ports}, strict=settings.strict_ports)
+        around = _surroundings(settings, access, host_ports)
         cluster = ApiCluster(api, mirror, recorder, clock)
         node = Node(
             Ground(
@@ -153,11 +154,15 @@ async def running(settings: Settings, access: Access, clock: Clock | None = None
                 clock,
                 this_machine(),
                 settings.images,
-                lambda namespace: addressing.variables_of(mirror.list(SERVICE), namespace),
+                lambda namespace: {
+                    # Also before the Service is known: a pod that is started without them never has them.
+                    "KUBERNETES_SERVICE_HOST": around.api.cluster_ip,
+                    "KUBERNETES_SERVICE_PORT": "443",
+                    **addressing.variables_of(mirror.list(SERVICE), namespace),
+                },
             )
         )
         hub = _Hub(mirror)
-        around = _surroundings(settings, access, host_ports)
         hub.runner = Runner(api, mirror, controllers(around), recorder, clock, hub.tell)
         hub.feed = _feed(mirror, network, host_ports, hub.runner, recorder, node, node_settings.node_name, clock)
         source = KubernetesSource(access, kinds=WATCHED, reading=Documents(_is_head), pace=PACE, clock=clock)
