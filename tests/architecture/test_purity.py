@@ -26,6 +26,7 @@ SHELL = {
     "admission.server": "the webhook server",
     "base.clock": "the clock itself",
     "base.logs": "writes the log, and stamps its lines",
+    "base.upgrades": "a server's connection, after HTTP",
     "capture.apply": "puts a plan into force, or takes it out",
     "capture.netlink": "speaks to the kernel's nf_tables",
     "controllers.writer": "writes to the API, at its own pace",

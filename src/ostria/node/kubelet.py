@@ -17,7 +17,7 @@ import pathlib
 import shutil
 import struct
 import termios
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -183,7 +183,7 @@ class Node:
         since: float | None = None,
         previous: bool = False,
         timestamps: bool = False,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes]:
         """A container's output in pieces. `since` is seconds since 1970. Raises NoSuchPod."""
         worker = self._worker(namespace, name, container)
         path = worker.log_path(container, previous=previous)
