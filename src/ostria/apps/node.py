@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 from ostria import samples
 from ostria.base import logs
-from ostria.node import process
+from ostria.base.clock import SystemClock
+from ostria.node import process, streaming
 from ostria.node.ground import Settings as KubeletSettings
 from ostria.node.images import Images, read_images
 from ostria.node.userns import Unavailable
@@ -137,7 +138,10 @@ async def run(settings: Settings, access: Access, images: Images) -> None:
         preferred_ports=settings.preferred_ports,
         strict_ports=settings.strict_ports,
     )
-    async with process.running(node, access):
+    async with (
+        process.running(node, access) as running,
+        streaming.serving(streaming.Streaming(running.node, running.network, SystemClock()), settings.socket),
+    ):
         log.info("node %s runs", settings.name)
         await ended.wait()
 
