@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ostria.kubeapi import events
 from ostria.kubeapi.errors import StatusError
+from ostria.kubeapi.kinds import EVENT
 from ostria.kubeapi.requests import Document, Resource
 from ostria.kubeapi.tables import table
 
@@ -47,9 +49,11 @@ def negotiate(accept: str, include_object: str = "") -> Form:
 
 
 def of_version(resource: Resource, document: Document) -> Document:
-    """A stored object in the version that was asked for. Versions of a kind differ in nothing but their name."""
+    """An object in the version of a resource. Versions of a kind differ in nothing but their name, but for Events."""
     if document.get("apiVersion") == resource.api_version and document.get("kind") == resource.kind:
         return document
+    if resource.key == EVENT.key:
+        document = events.converted(resource, document)
     return {**document, "apiVersion": resource.api_version, "kind": resource.kind}
 
 
