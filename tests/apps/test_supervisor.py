@@ -71,7 +71,7 @@ class Meshlet:
         program = (
             "import sys; from ostria.apps import supervisor\n"
             f"supervisor.python = lambda module, *words: (sys.executable, {str(self._folder)!r} + '/' "
-            "+ module.rpartition('.')[2] + '.py', *words)\n"
+            "+ module.rpartition('.')[2] + '.py', *words, module)\n"
             f"sys.exit(supervisor.main(['--state', {str(self.mesh.folder)!r}]))"
         )
         process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)

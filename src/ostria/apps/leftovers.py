@@ -1,4 +1,7 @@
-"""The children of a supervisor that was killed: written down while they run, and ended by whoever comes next."""
+"""The children of a supervisor that was killed: found by their command lines, and ended by whoever comes next.
+
+No file says who they are: the moment between a child's start and the word of it would be one too many.
+"""
 
 from __future__ import annotations
 
@@ -7,68 +10,59 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+MODULES = frozenset(("ostria.apps.apiserver", "ostria.apps.node", "ostria.apps.follow"))
 
-class Leftovers:
-    """One file with a line for each child: its process id and when it began, so that no other is taken for it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+def end(folder: Path, grace: float) -> int:
+    """End what runs of the mesh in this folder without a supervisor; how many processes it was.
 
-    def put(self, pids: Iterable[int]) -> None:
-        """Write down the children that run now."""
-        lines = [f"{pid} {began}\n" for pid in pids if (began := _began(pid))]
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text("".join(lines))
-        temporary.replace(self._path)
+    They get SIGTERM, and who has not ended within `grace` seconds SIGKILL. The mesh is to be held by the caller.
+    """
+    found = list(_opened(folder))
+    for descriptor in found:
+        _send(descriptor, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    for descriptor in found:
+        if not _has_ended(descriptor, deadline):
+            _send(descriptor, signal.SIGKILL)
+            _has_ended(descriptor, time.monotonic() + grace)
+        os.close(descriptor)
+    return len(found)
 
-    def forget(self) -> None:
-        """There are no children any more."""
-        self._path.unlink(missing_ok=True)
 
-    def end(self, grace: float) -> int:
-        """End those that still run: SIGTERM, and SIGKILL to who has not ended within `grace` seconds; how many."""
+def _opened(folder: Path) -> Iterator[int]:
+    """A descriptor of each process."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or not _is_child(_words(entry), folder):
+            continue
         try:
-            lines = self._path.read_text().split("\n")
-        except FileNotFoundError:
-            return 0
-        found = [descriptor for line in lines if (descriptor := _open(line)) is not None]
-        for descriptor in found:
-            _send(descriptor, signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        for descriptor in found:
-            if not _has_ended(descriptor, deadline):
-                _send(descriptor, signal.SIGKILL)
-                _has_ended(descriptor, time.monotonic() + grace)
+            descriptor = os.pidfd_open(int(entry))
+        except OSError:
+            continue
+        # Asked again now that it is open: the number may belong to another process by now.
+        if _is_child(_words(entry), folder):
+            yield descriptor
+        else:
             os.close(descriptor)
-        self.forget()
-        return len(found)
 
 
-def _open(line: str) -> int | None:
-    """A descriptor of the process that a line is about, None if it has ended."""
-    pid, _, began = line.partition(" ")
-    if not pid.isdigit():
-        return None
+def _words(pid: str) -> list[str]:
     try:
-        descriptor = os.pidfd_open(int(pid))
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return None
-    # Asked after it was opened: the number may belong to another process by now.
-    if _began(int(pid)) == began:
-        return descriptor
-    os.close(descriptor)
-    return None
+        return []
 
 
-def _began(pid: int) -> str:
-    """When a process began (clock ticks since the machine did), "" if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+def _is_child(words: Iterable[str], folder: Path) -> bool:
+    """Whether a command line is that of a module of ours, with a state within the folder."""
+    words = list(words)
+    if MODULES.isdisjoint(words) or "--state" not in words[:-1]:
+        return False
+    state = Path(words[words.index("--state") + 1])
+    return state == folder or state.parent == folder
 
 
 def _send(descriptor: int, number: int) -> None:

@@ -17,8 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ostria.apps import state
-from ostria.apps.leftovers import Leftovers
+from ostria.apps import leftovers, state
 from ostria.apps.supervisor import GRACE, python
 
 if TYPE_CHECKING:
@@ -126,7 +125,8 @@ async def start(mesh: state.Mesh, env: Mapping[str, str], bound: float = START_B
     process = _detached(python("ostria.apps.supervisor", "--state", str(mesh.folder)), log, env)
     try:
         async with asyncio.timeout(bound):
-            while not await _serves(mesh):
+            # What an earlier supervisor has left may answer until the new one, which ends it, has the port.
+            while not (_listens(mesh, process.pid) and await _serves(mesh)):
                 code = process.poll()
                 if code is not None:
                     raise NotStarted(_last_words(mesh), log, code)
@@ -147,6 +147,13 @@ def _detached(command: Sequence[str], log: Path, env: Mapping[str, str]) -> subp
             env=dict(env),
             start_new_session=True,
         )
+
+
+def _listens(mesh: state.Mesh, pid: int) -> bool:
+    """Whether a supervisor has the mesh, and has gone as far as to say so in its log."""
+    return state.holder(mesh) == pid and any(
+        _line(line).get("pid") == pid for line in tail(mesh.logs / "supervisor.log", 20)
+    )
 
 
 async def _serves(mesh: state.Mesh) -> bool:
@@ -291,7 +298,7 @@ def end(mesh: state.Mesh) -> bool:
         os.close(descriptor)
     held = _take(mesh)
     try:
-        left = Leftovers(mesh.folder / "children").end(GRACE)
+        left = leftovers.end(mesh.folder, GRACE)
         if mesh.node.is_dir():
             _end_node(mesh)
         record = state.read(mesh)

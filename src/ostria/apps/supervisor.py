@@ -26,8 +26,7 @@ from typing import NamedTuple
 from ostria.agent import restarts
 from ostria.agent.children import Child, spawn
 from ostria.agent.loop import Flag, Loop, now, passes, readable, wait
-from ostria.apps import state
-from ostria.apps.leftovers import Leftovers
+from ostria.apps import leftovers, state
 from ostria.base import logs
 
 log = logging.getLogger("ostria.supervisor")
@@ -115,7 +114,6 @@ class Supervisor:
         self._listening = listening
         self._env = {**env, "OSTRIA_LOG": str(record.settings.get("log") or env.get("OSTRIA_LOG", ""))}
         self._children: dict[str, _Running] = {}
-        self._leftovers = Leftovers(mesh.folder / "children")
         self._serving = Flag()
         self._ending = Flag()
         self._followed = Flag()
@@ -138,7 +136,6 @@ class Supervisor:
         await wait(self._ending)
         log.info("the mesh is ended")
         await self._end(FOLLOW, NODE, APISERVER)
-        self._leftovers.forget()
         return self._code
 
     async def _hear(self, signals: int) -> None:
@@ -215,7 +212,6 @@ class Supervisor:
         """Wait for a child's end; how many seconds it has lived."""
         code = await child.exit_code()
         self._children.pop(name).ended.set()
-        self._leftovers.put(self._pids())
         if self._ending.is_set or (name == FOLLOW and self._followed.is_set):
             return now() - began
         log.log(logging.ERROR if code else logging.INFO, "%s has ended with code %d", name, code)
@@ -241,7 +237,6 @@ class Supervisor:
         finally:
             os.close(output)
         self._children[program.name] = _Running(child, Flag())
-        self._leftovers.put(self._pids())
         log.info("%s is started", program.name, extra={"pid": child.pid})
         return child
 
@@ -255,9 +250,6 @@ class Supervisor:
             if await passes(running.ended, now() + GRACE):
                 log.error("%s does not end, and is killed", name)
                 running.child.kill()
-
-    def _pids(self) -> list[int]:
-        return [running.child.pid for running in self._children.values()]
 
 
 def listen(port: int) -> socket.socket:
@@ -286,12 +278,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             record = state.read(mesh)
             if record is None:
                 raise state.StateError("there is no such mesh", mesh.record)
-            Leftovers(mesh.folder / "children").end(GRACE)
+            leftovers.end(mesh.folder, GRACE)
             state.make_folder(mesh.logs)
             listening = listen(record.ports["api"])
         except (state.StateError, OSError) as error:
             log.error("%s", error)
             return REFUSED[-1]
+        log.info("the API's socket listens", extra={"pid": os.getpid(), "port": record.ports["api"]})
         with listening:
             return Supervisor(mesh, record, listening, os.environ).run()
 

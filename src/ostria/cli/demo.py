@@ -39,7 +39,13 @@ def run(args: argparse.Namespace, context: Context) -> int:
         up.examine(mesh, wanted, context)
     else:
         context.output.progress(f"Mesh {mesh.name} runs already.")
-    return asyncio.run(_run(mesh, wanted, args.revision, context))
+    try:
+        return asyncio.run(_run(mesh, wanted, args.revision, context))
+    except KeyboardInterrupt:
+        if wanted is not None:
+            # Before it was whole: nothing half-made is left to run.
+            up.end(mesh, context)
+        return Exit.INTERRUPTED
 
 
 async def _run(mesh: state.Mesh, wanted: Wanted | None, revision: str, context: Context) -> int:

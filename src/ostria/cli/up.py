@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SETTLE_BOUND = 60.0
 _PORTS_BOUND = 10.0
 _LOOK = 0.05
+_HALF = "ostria status says what does not run; ostria down ends what does"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         return asyncio.run(_run(args, mesh, wanted, folders, context))
     except KeyboardInterrupt:
         # Before the mesh was whole: nothing half-made is left to run.
-        _end(mesh, context)
+        end(mesh, context)
         return Exit.INTERRUPTED
 
 
@@ -135,7 +136,7 @@ async def _run(
     context.output.progress("Ctrl-C ends it.")
     await _watch(mesh, context)
     if state.holder(mesh) is not None:
-        _end(mesh, context)
+        end(mesh, context)
     return Exit.OK
 
 
@@ -145,6 +146,7 @@ async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
     from ostria.cli import install
     from ostria.install.apply import NotReady
     from ostria.install.apply import install as bring_about
+    from ostria.sources.api import ApiError
 
     _, told = local_mesh.prepare(mesh, wanted)
     for line in told:
@@ -162,8 +164,11 @@ async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
             async for step in bring_about(api, installation):
                 context.output.progress(str(step))
         except NotReady as error:
-            hint = f"look at {mesh.logs}, ostria status, ostria down"
-            raise CliError(f"the mesh does not become ready: {error}", hint=hint) from None
+            raise CliError(f"the mesh does not become ready: {error}", str(mesh.logs), _HALF) from None
+        except ApiError as error:
+            raise CliError(
+                f"the mesh could not be installed: {error.message or error}", str(mesh.logs), _HALF
+            ) from None
         opened = await _gateway(api, expected="istio-ingressgateway" in str(installation.spec))
         for line in local_mesh.remember_gateway(mesh, opened):
             context.output.progress(line)
@@ -257,7 +262,8 @@ async def _watch(mesh: state.Mesh, context: Context) -> None:
             task.cancel()
 
 
-def _end(mesh: state.Mesh, context: Context) -> None:
+def end(mesh: state.Mesh, context: Context) -> None:
+    """End the mesh that was started in the foreground, and say where its state is."""
     from ostria.cli.down import finish
 
     context.output.progress("")
