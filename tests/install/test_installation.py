@@ -137,6 +137,23 @@ def test_what_istio_has_and_has_no_effect_here_is_said_and_stops_nothing() -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("word", "field"),
+    [
+        ("values.pilot.traceSampling=1", "values.pilot.traceSampling"),
+        ("components.cni.enabled=true", "components.cni"),
+        ("values.global.proxy.tracer=zipkin", "values.global.proxy.tracer"),
+        ("meshConfig.extensionProviders[0].name=otel", "meshConfig.extensionProviders"),
+    ],
+)
+def test_on_a_command_line_too(word: str, field: str) -> None:
+    found, problems = read((), [word])
+    assert found is not None, problems
+    assert [(each.code, each.field, str(each.origin)) for each in problems] == [
+        ("not-acted-on", field, f"--set {word}")
+    ]
+
+
 def test_variables_that_istiod_does_not_read_are_said() -> None:
     text = """spec:
   components:

@@ -140,7 +140,8 @@ def _whole(
     tree: Mapping[str, Any], machine: OneMachine | None, problems: list[Problem]
 ) -> tuple[Installation | None, tuple[Problem, ...]]:
     """The spec as types. Parts that were well when alone may still not fit together."""
-    checked, faults = check(Operator, tree, ("spec",))
+    # What a single --set holds of fields without effect has been told already.
+    checked, faults = check(Operator, _acted_on(type_of(Operator), tree, (), []), ("spec",))
     problems += [_problem(fault, None) for fault in faults]
     if any(problem.level is Level.ERROR for problem in problems):
         return None, tuple(problems)
