@@ -1,4 +1,4 @@
-"""Show what a pod's Envoy holds, with istioctl's columns; -o json shows it as Envoy says it.
+"""Show what a pod's Envoy holds, with istioctl's columns; -o json and yaml show it as Envoy says it.
 
 A pod is named as POD, POD.NAMESPACE or deploy/NAME. A file with a saved config dump is read with --file.
 """
@@ -18,18 +18,24 @@ from ostria.cli.main import Context
 
 
 class View(NamedTuple):
-    """One kind of what Envoy holds: its names here, what is asked of Envoy."""
+    """One kind of what Envoy holds: its names here, what is asked of Envoy, the columns that flags choose by."""
 
     names: tuple[str, ...]
     path: str
     help: str
+    filters: Mapping[str, int] = {}
 
 
+_OF_CLUSTERS = {"fqdn": 0, "port": 1, "subset": 2, "direction": 3}
+_OF_LISTENERS = {"address": 0, "port": 1}
+_OF_ENDPOINTS = {"address": 0, "status": 1, "cluster": 3}
 VIEWS: Mapping[str, View] = {
-    "cluster": View(("cluster", "clusters", "c"), "config_dump", "where it can send"),
-    "listener": View(("listener", "listeners", "l"), "config_dump", "what it listens on"),
-    "route": View(("route", "routes", "r"), "config_dump", "how it routes"),
-    "endpoint": View(("endpoint", "endpoints", "ep"), "clusters?format=json", "the addresses behind its clusters"),
+    "cluster": View(("cluster", "clusters", "c"), "config_dump", "where it can send", _OF_CLUSTERS),
+    "listener": View(("listener", "listeners", "l"), "config_dump", "what it listens on", _OF_LISTENERS),
+    "route": View(("route", "routes", "r"), "config_dump", "how it routes", {"name": 0}),
+    "endpoint": View(
+        ("endpoint", "endpoints", "ep"), "clusters?format=json", "the addresses behind its clusters", _OF_ENDPOINTS
+    ),
     "secret": View(("secret", "secrets", "s"), "config_dump", "its certificates"),
     "bootstrap": View(("bootstrap", "b"), "config_dump", "what it was started with"),
     "all": View(("all", "a"), "config_dump?include_eds", "everything, as JSON"),
@@ -44,16 +50,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         made.set_defaults(view=kind)
         made.add_argument("pod", metavar="POD[.NAMESPACE]", nargs="?", default="", help="whose Envoy")
         made.add_argument("-n", "--namespace", metavar="NAME", help="where the pod is")
-        made.add_argument("-o", "--output", choices=["short", "json"], default="short", help="a table, or JSON")
+        made.add_argument("-o", "--output", choices=["short", "json", "yaml"], default="short", help="the form")
         made.add_argument("--file", metavar="FILE", default="", help="read Envoy's answer from a file")
-        if kind == "cluster" or kind == "endpoint":
-            made.add_argument(
-                "--fqdn" if kind == "cluster" else "--cluster", dest="only", default="", help="only this one"
-            )
-        if kind in ("listener", "cluster"):
-            made.add_argument("--port", metavar="PORT", default="", help="only those of this port")
-        if kind == "route":
-            made.add_argument("--name", dest="only", metavar="NAME", default="", help="only this configuration")
+        for flag in view.filters:
+            made.add_argument(f"--{flag}", metavar=flag.upper(), default="", help=f"only those of this {flag}")
         targets.add_arguments(made, istioctl=True)
 
 
@@ -63,12 +63,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise usage("name a pod, or a file with --file", f"ostria proxy-config {args.view} POD")
     answer = _read(args.file) if args.file else asyncio.run(_ask(args, context))
     columns, rows = table_of(args.view, answer)
+    if args.output == "yaml":
+        import yaml
+
+        context.output.data(yaml.safe_dump(_as_json(args.view, answer), sort_keys=False))
+        return Exit.OK
     if args.output == "json" or not columns:
         context.output.data(json.dumps(_as_json(args.view, answer), indent=2))
         return Exit.OK
-    only, port = getattr(args, "only", ""), getattr(args, "port", "")
-    place = {"cluster": 0, "route": 0, "endpoint": 3}.get(args.view, 0)
-    rows = [row for row in rows if (not only or row[place] == only) and (not port or row[1] == port)]
+    chosen = {at: wanted for flag, at in VIEWS[args.view].filters.items() if (wanted := getattr(args, flag))}
+    rows = [row for row in rows if all(row[at].lower() == wanted.lower() for at, wanted in chosen.items())]
     context.output.table(columns, rows, padding=5)
     return Exit.OK
 
