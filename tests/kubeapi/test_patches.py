@@ -127,6 +127,11 @@ def test_a_json_patch_that_cannot_be_is_refused(patch: str, code: int) -> None:
     assert refused.value.code == code
 
 
+def test_a_failed_test_names_its_path() -> None:
+    with pytest.raises(StatusError, match="testing value /a failed"):
+        json_patch({"a": 1}, [{"op": "test", "path": "/a", "value": 2}])
+
+
 def test_copies_of_copies_are_stopped_before_they_fill_the_memory() -> None:
     doubling = [{"op": "copy", "from": "/a", "path": f"/a/k{n}"} for n in range(60)]
     with pytest.raises(StatusError) as refused:

@@ -200,7 +200,7 @@ def test_a_custom_object_is_refused_in_the_servers_words(spec: str, words: str) 
 
 def test_a_good_custom_object_passes() -> None:
     spec = read("{hosts: [a], weight: 100, name: x, port: http, note: null, uri: {exact: a}, rules: [{port: 1}]}")
-    assert widgets().check({"spec": spec}) == ()
+    assert widgets().check({"metadata": {"name": "x", "creationTimestamp": None}, "spec": spec}) == ()
 
 
 def test_a_custom_object_is_pruned_to_its_schema() -> None:

@@ -120,7 +120,8 @@ class Schema(NamedTuple):
         return filled
 
     def _at(self, node: Document) -> Schema:
-        return Schema(self._resolved(node), self.definition, self.structural)
+        # A structural schema refers to one definition only, ObjectMeta, which is Go's as in every built-in kind.
+        return Schema(self._resolved(node), self.definition, self.structural and "$ref" not in node)
 
     def _resolved(self, node: Document) -> Document:
         if "$ref" not in node:

@@ -39,13 +39,13 @@ def json_patch(document: Document, patch: Any) -> Document:
             patched = jsonpatch.apply_patch(patched, [operation], in_place=True)
         except jsonpatch.InvalidJsonPatch as error:
             raise bad_request(f"error decoding patch: {error}") from None
+        except jsonpatch.JsonPatchTestFailed:
+            raise _refused(f"testing value {operation['path']} failed") from None
         except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, KeyError, TypeError) as error:
             where = operation.get("path", "")
-            what = f"{operation.get('op')} operation at {where!r} cannot be applied: {error}"
-            message = f"the server rejected our request due to an error in our request: {what}"
-            raise StatusError(422, "Invalid", message) from None
+            raise _refused(f"{operation.get('op')} operation at {where!r} cannot be applied: {error}") from None
     if not isinstance(patched, dict):
-        raise StatusError(422, "Invalid", "a JSON patch must leave an object")
+        raise _refused("a JSON patch must leave an object")
     return patched
 
 
@@ -67,6 +67,11 @@ def _merged(target: Any, patch: Any) -> Any:
         else:
             result[key] = _merged(result.get(key), value)
     return result
+
+
+def _refused(why: str) -> StatusError:
+    message = f"the server rejected our request due to an error in our request: {why}"
+    return StatusError(422, "Invalid", message)
 
 
 def _too_large(message: str) -> StatusError:
