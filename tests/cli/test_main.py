@@ -150,3 +150,22 @@ def test_colours_are_for_terminals_that_want_them() -> None:
 
 def test_tables_line_up_and_cut_nothing_off() -> None:
     assert table(("NAME", "READY"), [("a-long-name", "1/1"), ("b", "")]) == "NAME          READY\na-long-name   1/1\nb"
+
+
+def test_a_terminal_that_lacks_letters_ends_no_command() -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "ostria.cli.main", "doctor"]
+    done = subprocess.run(command, capture_output=True, check=False, env=env)
+    assert done.returncode in (Exit.OK, Exit.UNAVAILABLE), done.stderr
+    assert b"? system" in done.stdout
+
+
+def test_a_reader_that_goes_ends_the_command_quietly() -> None:
+    """As in `ostria completion bash | head -1`."""
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m ostria.cli.main samples print bookinfo | true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

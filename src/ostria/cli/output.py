@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,10 @@ class Output(NamedTuple):
     @classmethod
     def of_process(cls, env: Mapping[str, str]) -> Output:
         """This process' own streams."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal that has no ✔ shows a question mark; it must not end the command.
+                stream.reconfigure(errors="replace")
         return cls(sys.stdout, sys.stderr, sys.stdin, env)
 
     def data(self, text: str) -> None:
