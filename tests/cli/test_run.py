@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ostria.cli.main import load, parser
 from ostria.cli.run import manifests
 
 
@@ -23,3 +24,11 @@ def test_versions_share_a_service_and_nothing_else() -> None:
     (one, first), (two, second) = (manifests("shop", version, 80, ["a"], Path("/"), {}) for version in ("v1", "v2"))
     assert one == two
     assert first["metadata"]["name"] != second["metadata"]["name"]
+
+
+def test_flags_stand_before_the_program_and_the_rest_is_its_own() -> None:
+    args = parser("run", load("run")).parse_args(
+        ["hello", "--port", "8000", "--", "python3", "-m", "http.server", "--port", "1"]
+    )
+    assert (args.name, args.port) == ("hello", 8000)
+    assert args.command[-5:] == ["python3", "-m", "http.server", "--port", "1"]

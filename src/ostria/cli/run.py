@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", metavar="PORT", type=int, required=True, help="where it listens, with HTTP")
     parser.add_argument("--version", metavar="VERSION", default="v1", help="its label `version`, for subsets")
     parser.add_argument("-n", "--namespace", metavar="NAME", help="where it goes")
-    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the program, after --")
+    parser.add_argument("command", metavar="COMMAND", nargs=argparse.PARSER, help="the program, after --")
     targets.add_arguments(parser)
 
 
