@@ -55,6 +55,8 @@ PACE = Pace(first=0.05, most=1.0, absent=5.0)
 """How soon the API is asked again: it is on this machine, and comes back within seconds."""
 CONFIGURATION = 3.0
 """Seconds after which a pod's status, or what it lacks, is tried again; kubelet's ten are a cluster's."""
+CONNECTIONS = 8
+"""Requests to the API at a time; watches have connections of their own."""
 KUBERNETES_VERSION = "v1.33.0"
 """The version whose manners the node has."""
 
@@ -137,7 +139,7 @@ async def running(settings: Settings, access: Access, clock: Clock | None = None
         network = await stack.enter_async_context(
             Network.create(settings.network, namespaces, settings.plan, allow_host=settings.allow_host)
         )
-        api = await stack.enter_async_context(Api(access))
+        api = await stack.enter_async_context(Api(access, connections=CONNECTIONS))
         mirror = Mirror()
         recorder = Recorder(api, clock, node_settings.node_name)
         host_ports = HostPorts(network, {**PREFERRED, **settings.preferred_ports}, strict=settings.strict_ports)

@@ -73,17 +73,21 @@ class _Status(msgspec.Struct):
 
 
 class Api:
-    """One API, for the time of an `async with`. `warned` is told of each warning that comes with an answer."""
+    """One API, for the time of an `async with`. `warned` is told of each warning that comes with an answer.
 
-    def __init__(self, access: Access, warned: Callable[[str], object] | None = None) -> None:
+    `connections` is how many may be open at a time, 0 for no limit: each costs a quarter of a megabyte under TLS.
+    """
+
+    def __init__(self, access: Access, warned: Callable[[str], object] | None = None, *, connections: int = 0) -> None:
         self.access = access
+        self._connections = connections
         self._warned = warned
         self._session: aiohttp.ClientSession | None = None
         self._trusted: tuple[tuple[bytes | None, tuple[bytes, bytes] | None], ssl.SSLContext] | None = None
 
     async def __aenter__(self) -> Self:
-        # Watches hold a connection each for minutes: the number of connections must not be a limit.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30, socket_factory=_socket)
+        # Watches hold a connection each for minutes: where there are some the number must not be a limit.
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30, socket_factory=_socket)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=True, read_bufsize=2**20)
         return self
 
