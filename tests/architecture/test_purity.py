@@ -34,9 +34,12 @@ SHELL = {
     "identity.keeping": "keeps the root in a folder or a Secret",
     "identity.server": "the gRPC server of the CA",
     "identity.serving": "renews the control plane's own certificate, with jitter",
+    "kubeapi.admission": "asks webhooks, each within its time",
     "kubeapi.housekeeping": "waits for events, and tries again what failed",
+    "kubeapi.node_client": "the node's socket",
     "kubeapi.server": "the HTTP server",
     "kubeapi.store": "keeps objects in a file",
+    "kubeapi.webhook_client": "HTTPS to webhooks",
     "xds.server": "the gRPC server",
 }
 
