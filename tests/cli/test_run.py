@@ -29,7 +29,5 @@ def test_versions_share_a_service_and_nothing_else() -> None:
 def test_flags_stand_before_the_program_and_the_rest_is_its_own() -> None:
     line = ["hello", "--port", "8000", "--", "python3", "-m", "http.server", "--port", "1"]
     args = parser("run", load("run")).parse_args(line)
-        ["hello", "--port", "8000", "--", "python3", "-m", "http.server", "--port", "1"]
-    )
     assert (args.name, args.port) == ("hello", 8000)
     assert args.command[-5:] == ["python3", "-m", "http.server", "--port", "1"]
