@@ -36,9 +36,11 @@ from ostria.kubeapi import pki
 from ostria.kubeapi.allocation import Ranges
 from ostria.kubeapi.api import Api
 from ostria.kubeapi.calls import Surroundings
+from ostria.kubeapi.node_client import NodeClient
 from ostria.kubeapi.server import tls
 from ostria.kubeapi.store import Store, StoreError
 from ostria.kubeapi.tokens import new_key
+from ostria.kubeapi.webhook_client import WebhookClient
 
 log = logging.getLogger("ostria.apiserver")
 
@@ -106,13 +108,18 @@ async def run(settings: Settings) -> None:
     first = [str(network[1]) for network in networks]
     reserved = frozenset([*first, *(str(network[10]) for network in networks)])
     surroundings = Surroundings(lambda: datetime.now(UTC), lambda: str(uuid.uuid4()), _suffix)
-    with contextlib.closing(store):
+    node = NodeClient(settings.node_socket, store)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(store.close)
+        caller = await stack.enter_async_context(WebhookClient(node.connect, store))
         api = Api(
             store,
             surroundings,
             Ranges(networks, reserved=reserved),
             (pki_folder / "tokens.key").read_bytes(),
             settings.advertise,
+            node,
+            caller,
         )
         async with asyncio.TaskGroup() as group:
             await api.prepare()

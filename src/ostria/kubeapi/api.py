@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostria.kubeapi.access import Access
+from ostria.kubeapi.admission import Admission, Caller
 from ostria.kubeapi.allocation import Ranges
 from ostria.kubeapi.authentication import Authenticator
 from ostria.kubeapi.authorization import Authorizer, bootstrap
@@ -36,15 +37,19 @@ class Api:
         token_key: bytes,
         address: str,
         passage: Passage | None = None,
+        caller: Caller | None = None,
     ) -> None:
         """`token_key` is a PEM for `tokens.Issuer`, `address` is where clients reach the server (HOST:PORT).
 
-        Without a passage there is no way into pods: their logs, exec and the like answer that no node runs.
+        Without a passage there is no way into pods: their logs, exec and the like answer that no node runs. Without a
+        caller no webhook can be asked, and admission is by what is built in.
         """
         registry, schemas = Registry(), Schemas.load()
         issuer, authorizer = Issuer(token_key, store), Authorizer(store)
         forming = Forming(registry, schemas, surroundings, ranges)
-        self.service = Service(store, registry, forming, Gate(store), surroundings)
+        uid, suffix = surroundings.uid, surroundings.suffix
+        asking = Admission(store, registry, authorizer, caller, uid, suffix) if caller is not None else None
+        self.service = Service(store, registry, forming, asking or Gate(store), surroundings)
         self.server = Server(
             self.service,
             Access(Authenticator(issuer, surroundings.now), authorizer),
