@@ -93,6 +93,6 @@ PRINTERS = {
         _storage_class_name,
     ),
     (SCHEDULING, "priorityclasses"): Printer(
-        columns("Name", "Value", "Global-Default", "Age", "PreemptionPolicy*", value="integer"), _priority_class
+        columns("Name", "Value", "Global-Default", "Age", "PreemptionPolicy", value="integer"), _priority_class
     ),
 }  # fmt: skip
