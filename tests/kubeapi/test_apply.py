@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from ostria.base import yaml
 from ostria.kubeapi.errors import StatusError
 from ostria.kubeapi.patches import apply, track
-from ostria.kubeapi.patches.field_sets import from_fields_v1, to_fields_v1
+from ostria.kubeapi.patches.field_sets import fields, from_fields_v1, to_fields_v1
 from ostria.kubeapi.schemas import Schemas
 
 SCHEMA = Schemas.load().of("apps", "v1", "Deployment")
@@ -205,3 +207,42 @@ def test_custom_objects_merge_by_the_list_types_of_their_definition() -> None:
 def test_fields_survive_their_writing() -> None:
     paths = {("f:a",), ("f:a", "f:b"), ("f:c", 'k:{"n":1}'), ("f:c", 'k:{"n":1}', "f:n"), ("f:d", 'v:"x"')}
     assert from_fields_v1(to_fields_v1(paths)) == paths
+
+
+LABELS = some.dictionaries(some.sampled_from("abcd"), some.sampled_from("12"), max_size=4)
+IMAGES = some.dictionaries(some.sampled_from(["web", "side", "log"]), some.sampled_from("12"), max_size=3)
+
+
+def wish(labels: dict[str, str], images: dict[str, str]) -> Any:
+    items = [{"name": name, "image": image} for name, image in images.items()]
+    spec = {"template": {"spec": {"containers": items}}} if items else {}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": labels}, "spec": spec}
+
+
+def labels_and_images(document: Any) -> Any:
+    items = document["spec"].get("template", {}).get("spec", {}).get("containers", [])
+    labels = document["metadata"].get("labels", {})
+    return labels, {each["name"]: each["image"] for each in items}
+
+
+@given(LABELS, IMAGES, LABELS, IMAGES, LABELS, IMAGES)
+def test_what_two_appliers_want_is_there_and_nothing_that_neither_wants(
+    labels: Any, images: Any, others: Any, other_images: Any, last: Any, last_images: Any
+) -> None:
+    live = apply(None, wish(labels, images), "one", SCHEMA, now=NOW)
+    live = apply(live, wish(others, other_images), "two", SCHEMA, now=NOW, force=True)
+    found = apply(live, wish(last, last_images), "one", SCHEMA, now=LATER, force=True)
+    assert labels_and_images(found) == ({**others, **last}, {**other_images, **last_images})
+    assert apply(found, wish(last, last_images), "one", SCHEMA, now="later still") == found
+
+
+@given(LABELS, IMAGES, LABELS, IMAGES)
+def test_each_field_that_is_written_has_its_last_writer_as_owner(
+    labels: Any, images: Any, others: Any, other_images: Any
+) -> None:
+    live = track(None, wish(labels, images), "one", "apps/v1", "Update", NOW, schema=SCHEMA)
+    found = track(live, wish(others, other_images), "two", "apps/v1", "Update", LATER, schema=SCHEMA)
+    owned = {each["manager"]: from_fields_v1(each["fieldsV1"]) for each in found["metadata"].get("managedFields", ())}
+    present = set(fields(found, SCHEMA))
+    assert owned.get("one", set()) | owned.get("two", set()) == present
+    assert not owned.get("one", set()) & owned.get("two", set())

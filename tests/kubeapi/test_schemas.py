@@ -169,6 +169,10 @@ def test_secret_names_are_free() -> None:
             "{hosts: [a], weight: 101}",
             "spec.weight: Invalid value: 101: spec.weight in body should be less than or equal to 100",
         ),
+        (
+            "{hosts: [a], weight: 150.0}",
+            "spec.weight: Invalid value: 150: spec.weight in body should be less than or equal to 100",
+        ),
         ("{hosts: [a], mode: on-ish}", 'spec.mode: Unsupported value: "on-ish": supported values: "ON", "OFF"'),
         (
             "{hosts: [a], name: A}",

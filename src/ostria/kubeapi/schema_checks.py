@@ -262,6 +262,8 @@ def _default_of(items: Schema | None, key: str) -> Any:
 def _shown(value: Any) -> str:
     if isinstance(value, (dict, list)):
         value = _type_of(value)
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
     return msgspec.json.encode(value).decode()
 
 
