@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -71,6 +72,7 @@ async def test_a_deployment_is_made_scaled_rolled_out_and_undone(cluster: LocalC
         if "deletionTimestamp" not in each["metadata"]
     }
     assert not before & after
+    assert await cluster.do("exec deploy/web -- expr 2 + 3") == "5\n"
     described = await cluster.do("describe deployment web")
     assert "ScalingReplicaSet" in described
 
@@ -99,6 +101,7 @@ async def test_a_job_comes_to_its_end(cluster: LocalCluster) -> None:
     (_, line) = (await cluster.do("get job sums")).splitlines()
     assert "Complete" in line
     assert "2/2" in line
+    assert await cluster.do("logs job/sums") == "5\n"
     pods = (await shown(cluster, "pods -l job-name=sums"))["items"]
     assert [each["status"]["phase"] for each in pods] == ["Succeeded"] * 2
 
@@ -130,3 +133,25 @@ async def test_killed_processes_are_succeeded_and_pods_do_not_notice(cluster: Lo
     again = after[before["metadata"]["name"]]["status"]["containerStatuses"][0]
     assert again["containerID"] == before["status"]["containerStatuses"][0]["containerID"]
     assert again["restartCount"] == 0
+
+
+ASK = """
+import json, os, ssl, urllib.error, urllib.request
+folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+context = ssl.create_default_context(cafile=f"{folder}/ca.crt")
+headers = {"Authorization": "Bearer " + open(f"{folder}/token").read()}
+for path in ("/version", "/api/v1/namespaces/default/secrets"):
+    request = urllib.request.Request(f"https://kubernetes.default{path}", headers=headers)
+    try:
+        print(urllib.request.urlopen(request, context=context, timeout=10).status)
+    except urllib.error.HTTPError as error:
+        print(error.code, json.load(error)["message"])
+"""
+
+
+async def test_a_pod_asks_the_api_as_its_account_which_may_read_nothing(cluster: LocalCluster) -> None:
+    await cluster.do("create deployment web --image=web:1")
+    await cluster.do("rollout status deployment/web --timeout=50s")
+    done = await cluster.kubectl("exec", "deploy/web", "--", sys.executable, "-c", ASK)
+    assert done.out.splitlines()[0] == "200", f"{done.out}{done.err}\n{await cluster.why()}"
+    assert done.out.splitlines()[1].startswith('403 secrets is forbidden: User "system:serviceaccount:default:default"')
