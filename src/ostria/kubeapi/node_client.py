@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -53,7 +53,7 @@ class NodeClient:
     async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to an address in the pods' network. Raises OSError."""
         try:
-            found = await self._ask("GET", f"/connect/{quote(host, safe='')}/{port}", {"Upgrade": "tcp"})
+            found = await self._ask("GET", f"/connect/{quote(host, safe='')}/{port}", [("Upgrade", "tcp")])
         except asyncio.IncompleteReadError:
             raise ConnectionResetError("the node has ended the connection") from None
         if found.code != 101:
@@ -100,12 +100,13 @@ class NodeClient:
             raise _absent() from None
 
     async def _pass_on(self, request: web.Request, path: str) -> web.StreamResponse:
-        headers = {
-            name: value
+        # Clients offer each protocol in a header of its own, all of one name.
+        headers = [
+            (name, value)
             for name, value in request.headers.items()
             if name.lower() in _PASSED_ON or name.lower().startswith(_WEBSOCKET)
-        }
-        if "upgrade" not in map(str.lower, headers):
+        ]
+        if "Upgrade" not in request.headers:
             raise bad_request("Upgrade request required")
         try:
             found = await self._ask(request.method, path, headers)
@@ -121,11 +122,11 @@ class NodeClient:
         finally:
             found.writer.close()
 
-    async def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> _Reached:
+    async def _ask(self, method: str, path: str, headers: Sequence[tuple[str, str]]) -> _Reached:
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await asyncio.open_unix_connection(self._socket)
             try:
-                lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+                lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
                 writer.write(f"{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\n{lines}\r\n".encode())
                 first, *rest = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
             except BaseException:

@@ -103,12 +103,19 @@ class _ThroughNode(aiohttp.BaseConnector):
         host, port = req.url.host, req.url.port
         loop = asyncio.get_running_loop()
         _, writer = await self._reach(host, port)
-        handler: ResponseHandler = self._factory()
+        handler = _Handler(loop)
+        handler.way = writer
         # A client speaks first in TLS, so nothing has been read from the connection that would be lost.
         transport = await loop.start_tls(writer.transport, handler, req.ssl, server_hostname=host)
         assert transport is not None
         handler.connection_made(transport)
         return handler
+
+
+class _Handler(ResponseHandler):
+    """aiohttp's side of a connection. It keeps the writer, which would close the connection on its own end."""
+
+    way: asyncio.StreamWriter
 
 
 @functools.lru_cache(maxsize=64)
