@@ -79,6 +79,7 @@ async def test_a_real_envoy_is_read(tmp_path: pathlib.Path) -> None:
     assert config_dump.bootstrap(dump)["node"]["id"].startswith("sidecar~")
     said = config_dump.status(dump, stats)
     assert (said.cds, said.lds, said.eds, said.rds) == (Sync.SYNCED,) * 4
+    assert said.version.startswith("1.")
 
 
 def dump_of(**sections: list[dict[str, object]]) -> dict[str, object]:

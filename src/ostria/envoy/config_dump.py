@@ -22,6 +22,7 @@ ENDPOINT_COLUMNS = ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER")
 SECRET_COLUMNS = ("RESOURCE NAME", "TYPE", "STATUS")
 
 Row = tuple[str, ...]
+_PARTS = ("major", "minor", "patch")
 
 
 class Sync(enum.StrEnum):
@@ -148,15 +149,23 @@ def status(dump: Json, stats: Mapping[str, str]) -> Status:
         return Sync.SYNCED if connected else Sync.STALE
 
     discovered = any(cluster.get("type") == "EDS" for cluster in clusters_of(dump))
-    metadata = (bootstrap(dump).get("node") or {}).get("metadata") or {}
     return Status(
         sync("ClustersConfigDump", ("dynamic_active_clusters", "dynamic_warming_clusters"), held=bool(_dynamic(dump))),
         sync("ListenersConfigDump", ("dynamic_listeners",), held=any(True for _ in _dynamic_listeners(dump))),
         # A cluster that is active has got its endpoints: Envoy holds one back until they have come.
         sync("EndpointsConfigDump", ("dynamic_endpoint_configs",), held=discovered),
         sync("RoutesConfigDump", ("dynamic_route_configs",), held=any(True for _ in _dynamic_routes(dump))),
-        str(metadata.get("ISTIO_VERSION", "")),
+        _version(bootstrap(dump).get("node") or {}),
     )
+
+
+def _version(node: Json) -> str:
+    """The proxy's version as it tells it; of one that tells none, Envoy's."""
+    told = (node.get("metadata") or {}).get("ISTIO_VERSION")
+    if told:
+        return str(told)
+    envoy = (node.get("user_agent_build_version") or {}).get("version") or {}
+    return ".".join(str(envoy.get(f"{part}_number", envoy.get(part, 0))) for part in _PARTS) if envoy else ""
 
 
 def _is_connected(stats: Mapping[str, str]) -> bool:
