@@ -33,6 +33,7 @@ MANAGER = "ostria-up"
 SILENCE = 5.0
 """After so many seconds without a word of istiod's a change is told without it."""
 _PAUSE = 0.5
+_LOOK = 0.01
 _PATIENCE = 60.0
 
 log = logging.getLogger("ostria.follow")
@@ -132,6 +133,9 @@ class Follower:
             for problem in self._source.statistics().problems:
                 if problem.code == "file-unreadable":
                     self._tell(problem)
+            # What istiod says of it belongs to it; silence ends the waiting.
+            while self._awaited:  # noqa: ASYNC110
+                await asyncio.sleep(_LOOK)
             self.settled.set()
             while True:
                 await self._step(await self._steps.get())
