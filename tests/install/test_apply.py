@@ -226,6 +226,12 @@ def scaled_to_nothing_ready(cluster: Cluster) -> None:
     cluster.objects[Reference("Deployment", "istio-system", "istiod").path]["status"]["availableReplicas"] = 0
 
 
+def refused(cluster: Cluster) -> None:
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "failed calling webhook"}
+    status = cluster.objects[Reference("Deployment", "istio-system", "istiod").path]["status"]
+    status |= {"availableReplicas": 0, "conditions": [failure]}
+
+
 def gone(cluster: Cluster) -> None:
     del cluster.objects[Reference("Service", "istio-system", "istiod").path]
 
@@ -234,6 +240,7 @@ def gone(cluster: Cluster) -> None:
     ("harm", "line"),
     [
         (gone, "✘ Service: istiod.istio-system: not found"),
+        (refused, "✘ Deployment: istiod.istio-system: its pods cannot be made: failed calling webhook"),
         (scaled_to_nothing_ready, "✘ Deployment: istiod.istio-system: 0 of 1 pods are available"),
         (
             without_caller,

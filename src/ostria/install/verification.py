@@ -60,6 +60,13 @@ def waits_for(deployment: Document) -> str:
     wanted = spec.get("replicas", 1)
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
         return "its last change has not been seen yet"
+    refused = [
+        each.get("message", "")
+        for each in status.get("conditions") or ()
+        if (each.get("type"), each.get("status")) == ("ReplicaFailure", "True")
+    ]
+    if refused:
+        return f"its pods cannot be made: {refused[0]}"
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     if updated < wanted:
         return f"{updated} of {wanted} pods are of the last change"
