@@ -223,6 +223,21 @@ async def test_a_finalizer_holds_an_object_until_it_is_taken_away(client: Client
     assert code == 404
 
 
+async def test_nothing_is_made_of_a_definition_that_goes(client: Client) -> None:
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    names = {"kind": "Widget", "plural": "widgets"}
+    spec = {"group": "example.com", "names": names, "scope": "Namespaced", "versions": [version]}
+    code, made = await client.ask("POST", definitions, {"metadata": {"name": "widgets.example.com"}, "spec": spec})
+    assert code == 201, made
+    widgets = "/apis/example.com/v1/namespaces/default/widgets"
+    assert (await client.ask("POST", widgets, {"metadata": {"name": "a"}}))[0] == 201
+    await client.ask("DELETE", f"{definitions}/widgets.example.com")
+    code, status = await client.ask("POST", widgets, {"metadata": {"name": "b"}})
+    assert (code, "is terminating" in status["message"]) == (405, True), status
+
+
 async def test_a_running_pod_is_given_its_grace_and_goes_when_the_node_says_so(client: Client) -> None:
     pods = "/api/v1/namespaces/default/pods"
     spec = {"nodeName": "here", "containers": [{"name": "c", "image": "c"}], "terminationGracePeriodSeconds": 7}

@@ -84,6 +84,10 @@ class Housekeeper:
                 return True
             log.warning("%s/%s in %s: %s", place.key.plural, place.name, place.namespace or "the cluster", error)
             return False
+        except Exception:
+            # One object's fault must not end the server, and may be gone when it is tried again.
+            log.exception("%s/%s in %s", place.key.plural, place.name, place.namespace or "the cluster")
+            return False
         return True
 
     def _call(self, place: Place) -> Call | None:

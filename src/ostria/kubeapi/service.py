@@ -158,6 +158,11 @@ class Service:
 
     async def _create(self, call: Call, document: Document, manner: str) -> Answer:
         resource, name = call.resource, ""
+        definition = self.registry.definition(resource)
+        if definition is not None and definition["metadata"].get("deletionTimestamp"):
+            # It would never be drained if objects kept coming.
+            words = f"create not allowed while custom resource definition is terminating: {resource.crd}"
+            raise StatusError(405, "MethodNotAllowed", words)
         # A generated name is tried again where it meets another, a given one is not.
         for _ in range(_ATTEMPTS):
             formed, warnings = self.forming.new(call, document)
