@@ -48,19 +48,22 @@ _TERM = re.compile(r"\s*([^=!,\s]+)\s*(==|!=|=)((?:[^,\\]|\\.)*)")
 
 def predicate(resource: Resource, label_selector: str = "", field_selector: str = "") -> Predicate | None:
     """What tells whether an object is asked for; None if all are. Raises StatusError (400)."""
-    labels = fields = None
+    wanted: list[Predicate] = []
     if label_selector.strip():
-        try:
-            wanted = selectors.parse(label_selector)
-        except ValueError as error:
-            raise bad_request(f"unable to parse requirement: {error}") from None
-        labels = lambda document: wanted.matches(document["metadata"].get("labels") or {})  # noqa: E731
+        wanted.append(_by_labels(label_selector))
     if field_selector.strip():
-        fields = _by_fields(resource, field_selector)
-    if labels and fields:
-        by_label, by_field = labels, fields
-        return lambda document: by_label(document) and by_field(document)
-    return labels or fields
+        wanted.append(_by_fields(resource, field_selector))
+    if len(wanted) == 2:
+        return lambda document: wanted[0](document) and wanted[1](document)
+    return wanted[0] if wanted else None
+
+
+def _by_labels(text: str) -> Predicate:
+    try:
+        selector = selectors.parse(text)
+    except ValueError as error:
+        raise bad_request(f"unable to parse requirement: {error}") from None
+    return lambda document: selector.matches(document["metadata"].get("labels") or {})
 
 
 def _by_fields(resource: Resource, text: str) -> Predicate:
