@@ -160,6 +160,14 @@ async def test_a_program_whose_client_goes_is_killed(asker: Asker) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_the_end_of_a_pod_ends_its_programs_and_is_told(asker: Asker) -> None:
+    asker.node.world.put(SLEEPER)
+    await asker.node.world.until_ready("a")
+    ws = await asker.exec("command=sleep&command=1004&stdout=true")
+    asker.node.world.delete("a", 0)
+    assert (await outcome(ws))[2]["status"] == "Failure"
+
+
 async def test_what_cannot_be_run_is_refused_in_words(asker: Asker) -> None:
     asker.node.world.put(SLEEPER)
     await asker.node.world.until_ready("a")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ostria.kubeapi import causes
-from ostria.kubeapi.errors import Cause, StatusError, bad_request, conflict, invalid, not_found
+from ostria.kubeapi.errors import Cause, bad_request, conflict, invalid, not_found
 from ostria.kubeapi.fields import at, mapping
 from ostria.kubeapi.kinds import AUTHENTICATION, CORE, PODS
 from ostria.kubeapi.requests import Document, Reader, ResourceKey, User
@@ -196,11 +196,6 @@ class Issuer:
         ends = found["metadata"].get("deletionTimestamp")
         if ends and datetime.fromisoformat(ends) + _LEEWAY < now:
             raise Invalid(f"service account token has been invalidated: {key.plural} {bound.get('name')} has ended")
-
-
-def refusal(error: Invalid) -> StatusError:
-    """The answer to a request that came with such a token."""
-    return StatusError(401, "Unauthorized", f"Unauthorized: {error}")
 
 
 def _check(audiences: Any, seconds: Any) -> list[Cause]:

@@ -23,6 +23,7 @@ from aiohttp import WSMsgType, web
 from ostria.base.upgrades import Duplex
 from ostria.node import spdy
 from ostria.node.kubelet import Execution, Node
+from ostria.node.sandbox import Lost
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
 WEBSOCKET_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
@@ -110,19 +111,22 @@ class Program:
                 for channel in (STDOUT, STDERR)
                 if channel in self._ours
             ]
-            serving = group.create_task(self._execution.wait())
+            serving = group.create_task(self._outcome())
             inputs = group.create_task(self._input(channels, serving))
-            done, _ = await asyncio.wait([serving])
-            if serving.cancelled():
-                code = None
-            else:
-                code = done.pop().result()
+            await asyncio.wait([serving])
+            if not serving.cancelled():
                 if outputs:
                     await asyncio.wait(outputs, timeout=_DRAIN)
                 with contextlib.suppress(ConnectionError):
-                    await channels.send(ERROR, msgspec.json.encode(status(code)))
+                    await channels.send(ERROR, msgspec.json.encode(serving.result()))
             for task in (*outputs, inputs):
                 task.cancel()
+
+    async def _outcome(self) -> dict[str, Any]:
+        try:
+            return status(await self._execution.wait())
+        except Lost as error:
+            return {"metadata": {}, "status": "Failure", "reason": "InternalError", "message": str(error)}
 
     async def _output(self, channel: int, channels: Channels) -> None:
         with contextlib.suppress(ConnectionError):
@@ -132,7 +136,7 @@ class Program:
             # Nobody reads any more: whoever writes on is told so by the pipe.
             self._close(channel)
 
-    async def _input(self, channels: Channels, serving: asyncio.Task[int]) -> None:
+    async def _input(self, channels: Channels, serving: asyncio.Task[dict[str, Any]]) -> None:
         while (message := await channels.receive()) is not None:
             channel, data = message
             if channel == RESIZE and data:
