@@ -33,6 +33,9 @@ def namespace(api: ApiProcess, version: Kubectl) -> Iterator[str]:
     name = f"story-{next(_NUMBERS)}"
     made = api.kubectl(version, "create", "namespace", name)
     assert made.code == 0, made.err
+    # The node's controllers make this account in each namespace; here is no node, and no pod is taken without it.
+    account = api.kubectl(version, "create", "serviceaccount", "default", "--namespace", name)
+    assert account.code == 0, account.err
     yield name
     api.kubectl(version, "delete", "namespace", name, "--wait=false")
 
