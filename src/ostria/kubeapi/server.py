@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import platform
 import random
 import ssl
 from collections.abc import AsyncGenerator, Callable
@@ -46,7 +47,14 @@ from ostria.kubeapi.subresources import Subresources
 
 log = logging.getLogger("ostria.apiserver")
 
-VERSION = {"major": "1", "minor": "33", "gitVersion": "v1.33.0+ostria", "platform": "linux/amd64"}
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+_MACHINE = platform.machine()
+VERSION = {
+    "major": "1",
+    "minor": "33",
+    "gitVersion": "v1.33.0+ostria",
+    "platform": f"linux/{_MACHINES.get(_MACHINE, _MACHINE)}",
+}
 BOOKMARKS = 30.0
 """Seconds between the bookmarks of a watch on which nothing happens."""
 _DISCOVERY = ("v2", "v2beta1")
