@@ -258,6 +258,7 @@ async def test_events_are_the_same_in_both_groups(client: Client) -> None:
     assert (same["note"], same["regarding"]["name"], "message" in same) == ("why", "p", False)
 
 
+NESTED = b'{"metadata":{"name":"a"},"data":' + b'{"a":' * 600 + b"1" + b"}" * 601
 DEEP = b'{"metadata":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
 
 
@@ -267,7 +268,8 @@ DEEP = b'{"metadata":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
         (b"", 400, "empty"),
         (b"{", 400, "no JSON"),
         (b"[]", 400, "not an object"),
-        (DEEP, 400, ""),
+        (DEEP, 400, "nests too deeply"),
+        (NESTED, 400, "nests deeper than 100 levels at data.a.a.a"),
         (b'{"metadata": 3}', 400, "metadata"),
         (b'{"metadata": {"name": "A_B"}}', 422, "metadata.name"),
         (b'{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}}', 400, "Pod"),
@@ -280,6 +282,36 @@ DEEP = b'{"metadata":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
 async def test_bad_input_is_refused_in_words(client: Client, body: bytes, code: int, words: str) -> None:
     answered, status = await client.ask("POST", f"{MAPS}?fieldValidation=Strict", body)
     assert (answered, words in status["message"]) == (code, True), status
+
+
+async def test_patches_cannot_nest_an_object_step_by_step(client: Client) -> None:
+    definition = {
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com",
+            "names": {"plural": "things", "singular": "thing", "kind": "Thing"},
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                }
+            ],
+        },
+    }
+    code, status = await client.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    assert code == 201, status
+    things, deep = "/apis/example.com/v1/namespaces/default/things", json.loads('{"a":' * 90 + "1" + "}" * 90)
+    code, status = await client.ask("POST", things, {"metadata": {"name": "t"}, "spec": deep})
+    assert code == 201, status
+    for media, patch in (
+        ("application/json-patch+json", [{"op": "add", "path": "/spec" + "/a" * 90, "value": deep}]),
+        ("application/json-patch+json", [{"op": "copy", "from": "/spec", "path": "/spec" + "/a" * 90}]),
+    ):
+        code, status = await client.ask("PATCH", f"{things}/t", patch, Content_Type=media)
+        assert (code, "nests deeper than 100 levels at spec.a.a" in status["message"]) == (400, True), status
 
 
 async def test_an_alias_bomb_is_refused(client: Client) -> None:

@@ -19,11 +19,13 @@ import msgspec
 
 from ostria.kubeapi.account_plugin import with_account
 from ostria.kubeapi.authorization import Authorizer
+from ostria.kubeapi.bodies import from_json
 from ostria.kubeapi.calls import Call
 from ostria.kubeapi.errors import StatusError, forbidden, internal
 from ostria.kubeapi.fields import mapping, objects
 from ostria.kubeapi.gate import Gate
 from ostria.kubeapi.kinds import PODS, RBAC
+from ostria.kubeapi.nesting import check_depth
 from ostria.kubeapi.patches import json_patch
 from ostria.kubeapi.registry import Registry
 from ostria.kubeapi.representation import of_version
@@ -204,8 +206,9 @@ class Admission:
         if answer.patch_type != "JSONPatch":
             raise OSError(f'its patch is of the type "{answer.patch_type}"; JSONPatch is known')
         try:
-            patched = json_patch(document, msgspec.json.decode(base64.b64decode(answer.patch)))
-        except (StatusError, binascii.Error, msgspec.DecodeError) as error:
+            patched = json_patch(document, from_json(base64.b64decode(answer.patch)))
+            check_depth(patched)
+        except (StatusError, binascii.Error) as error:
             raise OSError(f"its patch cannot be applied: {error}") from None
         return of_version(call.resource, patched)
 

@@ -9,6 +9,7 @@ import msgspec
 from ostria.base.problems import Problem
 from ostria.base.yaml import read_documents
 from ostria.kubeapi.errors import StatusError, bad_request, unsupported_media_type
+from ostria.kubeapi.nesting import check_depth
 from ostria.kubeapi.protobuf import decode as decode_protobuf
 from ostria.kubeapi.requests import Document
 
@@ -28,6 +29,10 @@ def too_large() -> StatusError:
     return StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MOST}")
 
 
+def _nested() -> StatusError:
+    return bad_request("the body of the request nests too deeply")
+
+
 def document(content_type: str, body: bytes) -> Document:
     """An object in a body. Raises StatusError."""
     media = content_type.partition(";")[0].strip().lower()
@@ -36,7 +41,11 @@ def document(content_type: str, body: bytes) -> Document:
     elif media == "application/yaml":
         read = from_yaml(body)
     elif media == _PROTOBUF:
-        read = decode_protobuf(body)
+        try:
+            read = decode_protobuf(body)
+        except RecursionError:
+            raise _nested() from None
+        check_depth(read)
     else:
         words = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
         raise unsupported_media_type(
@@ -50,11 +59,13 @@ def document(content_type: str, body: bytes) -> Document:
 def from_json(body: bytes) -> Any:
     """Any JSON value. Raises StatusError (400)."""
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise bad_request(f"the body of the request is no JSON: {error}") from None
     except RecursionError:
-        raise bad_request("the body of the request is nested too deeply") from None
+        raise _nested() from None
+    check_depth(value)
+    return value
 
 
 def from_yaml(body: bytes) -> Any:

@@ -17,6 +17,7 @@ from ostria.kubeapi.causes import Prepared
 from ostria.kubeapi.defaults import default
 from ostria.kubeapi.errors import Cause, bad_request, conflict, invalid
 from ostria.kubeapi.kinds import CUSTOM_RESOURCE_DEFINITIONS, SERVICES
+from ostria.kubeapi.nesting import check_depth
 from ostria.kubeapi.patches import apply, track
 from ostria.kubeapi.registry import Registry
 from ostria.kubeapi.requests import Document, Reader, Resource
@@ -51,6 +52,8 @@ class Forming:
 
     def decoded(self, call: Call, document: Document) -> tuple[Document, tuple[str, ...]]:
         """What was sent, as an object of the resource: unknown fields told or refused, and taken away."""
+        # Patches may nest an object deeper than any of them is.
+        check_depth(document)
         resource = call.resource
         said = (document.setdefault("apiVersion", resource.api_version), document.setdefault("kind", resource.kind))
         if said != (resource.api_version, resource.kind):
