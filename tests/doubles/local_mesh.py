@@ -93,10 +93,14 @@ class LocalMesh:
         value: dict[str, Any] = json.loads(found.output)
         return value
 
+    async def names(self, kind: str, namespace: str = "default") -> list[str]:
+        found = await self.get(kind, namespace=namespace)
+        return [each["metadata"]["name"] for each in found["items"]]
+
     # --- objects -----------------------------------------------------------------------------------------------
 
-    async def apply(self, text: str, namespace: str = "default") -> None:
-        await self.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
+    async def apply(self, text: str) -> None:
+        await self.kubectl("apply", "-f", "-", stdin=text)
 
     async def enforce(self, text: str, *names: str) -> None:
         """Apply, and wait until the proxies have accepted these objects (`VirtualService default/reviews`)."""
@@ -148,6 +152,22 @@ class LocalMesh:
     async def exec(self, target: str, *command: str, container: str = "", namespace: str = "default") -> Ran:
         inside = ["-c", container] if container else []
         return await self.kubectl("exec", "-n", namespace, target, *inside, "--", *command, code=None)
+
+    async def curl(self, *arguments: str) -> Ran:
+        """A call from the productpage's own container, through its sidecar."""
+        return await self.exec("deploy/productpage-v1", "curl", "-m", "20", *arguments, container="productpage")
+
+    def inside_network(self) -> tuple[str, ...]:
+        """The beginning of a command that runs in the network namespace that the pods' links end in."""
+        for entry in pathlib.Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if (entry / "comm").read_text() != "ostria-zygote\n":
+                    continue
+                ours = str(self.home) in (entry / "environ").read_text() + (entry / "cmdline").read_text()
+                if ours and "|-- 10.244.0.1\n" in (entry / "net" / "fib_trie").read_text():
+                    as_owner = ("-U", "--preserve-credentials") if os.geteuid() else ()
+                    return ("nsenter", "-t", entry.name, "-n", *as_owner)
+        raise AssertionError("no process is in the node's network namespace")
 
     async def page(self, path: str = "/productpage", **headers: str) -> tuple[int, str]:
         """What the gateway answers to a call from this machine: the status, and the body; 0 if it does not answer."""

@@ -1,42 +1,21 @@
-"""One mesh a mode for all live tests: Bookinfo and its gateway, as root and as an ordinary user's node runs it."""
+"""One mesh for all live tests: Bookinfo and its gateway, started and fed by the commands that a person types."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import pathlib
-import tempfile
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from doubles import netns
-from doubles.one_machine import ROOT, OneMachine, one_machine
+from doubles.api_process import kubectls
+from doubles.local_mesh import LocalMesh, local_mesh
 from ostria import samples
 
 MANIFESTS = pathlib.Path(samples.__file__).parent / "manifests"
-BOOKINFO = ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2", "reviews-v3", "httpbin")
-
-GATEWAY = """
-apiVersion: v1
-kind: Service
-metadata: {name: istio-ingressgateway}
-spec:
-  ports: [{port: 80, targetPort: 8080, name: http2}]
-  selector: {istio: ingressgateway}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: istio-ingressgateway}
-spec:
-  template:
-    metadata:
-      labels: {app: istio-ingressgateway, istio: ingressgateway}
-      annotations: {inject.istio.io/templates: gateway}
-    spec:
-      containers: [{name: istio-proxy, image: auto}]
-"""
 # A client that has no proxy, in a namespace without a label.
 OUTSIDE = """
 apiVersion: v1
@@ -47,40 +26,34 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: sleep, namespace: outside}
 spec:
+  selector: {matchLabels: {app: sleep}}
   template:
     metadata: {labels: {app: sleep}}
     spec: {containers: [{name: sleep, image: curl, command: [/bin/sleep, infinity]}]}
 """
 
 
-@pytest.fixture(params=["root", "user"], scope="session")
-def rootless(request: pytest.FixtureRequest) -> bool:
-    if request.param == "root" and os.geteuid() != 0:
-        pytest.skip("only root can make namespaces without a user namespace")
-    netns.require(ordinary=request.param == "user")
-    return bool(request.param == "user")
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh(rootless: bool) -> AsyncIterator[OneMachine]:
-    # Sockets need a short path, which a test's own folder is not.
-    with tempfile.TemporaryDirectory(prefix="ostria-") as folder:
-        async with one_machine(pathlib.Path(folder), rootless=rootless) as machine:
-            for name in ("bookinfo", "bookinfo-gateway", "destination-rules", "httpbin"):
-                machine.apply((MANIFESTS / f"{name}.yaml").read_text())
-            machine.apply(GATEWAY, ROOT)
-            machine.apply(OUTSIDE)
-            await machine.wait_ready(*(f"{name}-0" for name in BOOKINFO))
-            await machine.wait_ready("istio-ingressgateway-0", namespace=ROOT)
-            await machine.wait_ready("sleep-0", namespace="outside")
-            await machine.enforced()
-            async with asyncio.timeout(30):
-                # The sample's containers have no readiness probe: they are ready before their programs listen.
-                for name in BOOKINFO:
-                    place = "8080/get" if name == "httpbin" else "9080/health"
-                    url = f"http://{machine.address(f'{name}-0')}:{place}"
-                    while (await machine.curl("sleep-0", "sleep", "-sf", url, namespace="outside"))[0]:
-                        await asyncio.sleep(0.05)
-                while not (await machine.page()).startswith("HTTP/1.1 200"):
+async def mesh() -> AsyncIterator[LocalMesh]:
+    netns.require(ordinary=os.geteuid() != 0)
+    if not kubectls():
+        pytest.skip("there is no kubectl on PATH, nor in KUBECTL")
+    async with local_mesh() as machine:
+        await machine.kubectl("label", "namespace", "default", "istio-injection=enabled")
+        for name in ("bookinfo", "bookinfo-gateway", "destination-rules", "httpbin"):
+            await machine.kubectl("apply", "-f", str(MANIFESTS / f"{name}.yaml"))
+        await machine.apply(OUTSIDE)
+        await machine.rolled_out(*[f"deploy/{name}" for name in await machine.names("deployments")])
+        await machine.rolled_out("deploy/sleep", namespace="outside")
+        async with asyncio.timeout(30):
+            # The sample's containers have no readiness probe: they are ready before their programs listen.
+            for place in ("productpage:9080/health", "details:9080/health", "ratings:9080/health", "httpbin:8000/get"):
+                while (await machine.curl("-sf", f"http://{place}")).code:
                     await asyncio.sleep(0.05)
-            yield machine
+            versions: set[str] = set()
+            while len(versions) < 3:
+                found = (await machine.curl("-s", "http://reviews:9080/reviews/0")).output
+                versions |= {name for name in ("reviews-v1", "reviews-v2", "reviews-v3") if name in found}
+            while (await machine.page())[0] != 200:
+                await asyncio.sleep(0.05)
+        yield machine

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
-from doubles.one_machine import OneMachine
+from doubles.local_mesh import LocalMesh
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("live")]
 
@@ -28,18 +29,16 @@ spec:
 
 
 @contextlib.asynccontextmanager
-async def rule(mesh: OneMachine, host: str, http: str) -> AsyncIterator[None]:
+async def rule(mesh: LocalMesh, host: str, http: str) -> AsyncIterator[None]:
     """A VirtualService for as long as the block; it is in force when the block begins."""
-    mesh.apply(RULE % (host, host, http))
-    await mesh.enforced()
+    await mesh.enforce(RULE % (host, host, http), f"VirtualService default/{host}")
     try:
         yield
     finally:
-        mesh.delete("VirtualService", host)
-        await mesh.enforced()
+        await mesh.withdraw("VirtualService", host)
 
 
-async def calls(mesh: OneMachine, url: str, count: int, *headers: str) -> list[str]:
+async def calls(mesh: LocalMesh, url: str, count: int, *headers: str) -> list[str]:
     """Bodies of many calls from the productpage's own container, over as few connections as its proxy makes."""
     script = (
         "import http.client,sys,urllib.parse as u\n"
@@ -50,29 +49,28 @@ async def calls(mesh: OneMachine, url: str, count: int, *headers: str) -> list[s
         "  print(r.status, r.read().decode().replace(chr(10),' '))\n"
     )
     command = (sys.executable, "-c", script, url, str(count), *headers)
-    code, output = await mesh.exec("productpage-v1-0", "productpage", *command)
-    assert code == 0, output
-    return output.splitlines()
+    ran = await mesh.exec("deploy/productpage-v1", *command, container="productpage")
+    assert ran.code == 0, ran
+    return ran.output.splitlines()
 
 
 def versions(lines: list[str]) -> Counter[str]:
     """How often each version of reviews answered, by the pod that it names."""
-    return Counter(json.loads(line.partition(" ")[2])["podname"].removesuffix("-0") for line in lines)
+    return Counter(json.loads(line.partition(" ")[2])["podname"].rsplit("-", 2)[0] for line in lines)
 
 
-async def test_the_page_comes_through_the_gateway(mesh: OneMachine):
-    answer = await mesh.page()
-    assert answer.startswith("HTTP/1.1 200"), answer
-    assert "server: istio-envoy" in answer
-    assert "<title>Simple Bookstore App</title>" in answer
+async def test_the_page_comes_through_the_gateway(mesh: LocalMesh):
+    status, text = await mesh.page()
+    assert status == 200, text
+    assert "<title>Simple Bookstore App</title>" in text
 
 
-async def test_reviews_are_spread_over_their_versions_without_a_rule(mesh: OneMachine):
+async def test_reviews_are_spread_over_their_versions_without_a_rule(mesh: LocalMesh):
     found = versions(await calls(mesh, "http://reviews:9080/reviews/0", 60))
     assert set(found) == {"reviews-v1", "reviews-v2", "reviews-v3"}
 
 
-async def test_weights_split_the_calls(mesh: OneMachine):
+async def test_weights_split_the_calls(mesh: LocalMesh):
     split = (
         "[{route: [{destination: {host: reviews, subset: v1}, weight: 90},"
         " {destination: {host: reviews, subset: v3}, weight: 10}]}]"
@@ -84,7 +82,7 @@ async def test_weights_split_the_calls(mesh: OneMachine):
     assert abs(found["reviews-v3"] / 30 - 10) < 2.2, found
 
 
-async def test_a_user_can_have_a_version_of_their_own(mesh: OneMachine):
+async def test_a_user_can_have_a_version_of_their_own(mesh: LocalMesh):
     http = (
         "[{match: [{headers: {end-user: {exact: jason}}}], route: [{destination: {host: reviews, subset: v2}}]},"
         " {route: [{destination: {host: reviews, subset: v1}}]}]"
@@ -95,7 +93,7 @@ async def test_a_user_can_have_a_version_of_their_own(mesh: OneMachine):
         assert set(versions(await calls(mesh, url, 20))) == {"reviews-v1"}
 
 
-async def test_faults_show(mesh: OneMachine):
+async def test_faults_show(mesh: LocalMesh):
     abort = "[{fault: {abort: {httpStatus: 500, percentage: {value: 100}}}, route: [{destination: {host: ratings}}]}]"
     url = "http://ratings:9080/ratings/0"
     async with rule(mesh, "ratings", abort):
@@ -109,22 +107,37 @@ async def test_faults_show(mesh: OneMachine):
     assert (await calls(mesh, url, 1))[0].startswith("200")
 
 
-async def test_a_missing_destination_is_a_503_and_a_problem(mesh: OneMachine):
+async def test_a_missing_destination_is_a_503_and_a_problem(mesh: LocalMesh):
     async with rule(mesh, "ratings", "[{route: [{destination: {host: ratings, subset: v9}}]}]"):
         assert (await calls(mesh, "http://ratings:9080/ratings/0", 1))[0].startswith("503")
-        assert [problem.code for problem in mesh.istiod.plane.problems()] == ["missing-subset"]
+        status = json.loads((await mesh.ostria("status", "-o", "json", code=None)).output)
+        (problem,) = status["problems"]
+        assert (problem["code"], problem["object"]["name"]) == ("missing-subset", "ratings"), problem
 
 
-async def test_between_pods_there_is_only_tls(mesh: OneMachine):
+TAP = """
+import select, socket, sys
+tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+tap.bind(("ostria0", 3))
+print("listening", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    if select.select([tap], [], [], 0.05)[0]:
+        print(tap.recv(65536).hex(), flush=True)
+"""
+
+
+async def test_between_pods_there_is_only_tls(mesh: LocalMesh):
     """What passes the bridge on the services' port is TLS records, and nothing of a request can be read."""
-    (tap,) = mesh.network._broker.sockets((socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
-    tap.setblocking(False)
-    with tap:
+    command = (*mesh.inside_network(), sys.executable, "-c", TAP)
+    tap = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert tap.stdin
+    assert tap.stdout
+    try:
+        assert await tap.stdout.readline() == b"listening\n"
         await calls(mesh, "http://details:9080/details/0", 5)
-        frames = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                frames.append(tap.recv(65536))
+    finally:
+        output, _ = await tap.communicate(b"enough\n")
+    frames = [bytes.fromhex(line) for line in output.decode().split()]
     payloads = [payload for frame in frames if (payload := tcp_payload(frame, 9080))]
     assert payloads
     assert not any(secret in payload for payload in payloads for secret in (b"HTTP/1.1", b"GET /", b"1234567890"))
@@ -146,7 +159,7 @@ def tcp_payload(frame: bytes, port: int) -> bytes:
     return frame[header + (frame[header + 12] >> 4) * 4 : end]
 
 
-async def test_who_calls_is_told_by_the_proxy_and_not_by_the_caller(mesh: OneMachine):
+async def test_who_calls_is_told_by_the_proxy_and_not_by_the_caller(mesh: LocalMesh):
     """A caller's own X-Forwarded-Client-Cert does not arrive: the server's proxy puts what it has verified there."""
     forged = "x-forwarded-client-cert: By=spiffe://evil;URI=spiffe://evil"
     (answer,) = await calls(mesh, "http://httpbin:8000/headers", 1, forged)
@@ -157,21 +170,21 @@ async def test_who_calls_is_told_by_the_proxy_and_not_by_the_caller(mesh: OneMac
     assert seen.endswith(";URI=spiffe://cluster.local/ns/default/sa/bookinfo-productpage")
 
 
-async def test_a_caller_without_a_proxy_is_served_until_mutual_tls_is_demanded(mesh: OneMachine):
+async def test_a_caller_without_a_proxy_is_served_until_mutual_tls_is_demanded(mesh: LocalMesh):
     url = "http://details.default.svc.cluster.local:9080/details/0"
-    code, output = await mesh.curl("sleep-0", "sleep", "-sS", "-m", "10", url, namespace="outside")
-    assert (code, "1234567890" in output) == (0, True), output
-    mesh.apply("""
+    outside = ("deploy/sleep", "curl", "-sS", "-m", "10", url)
+    ran = await mesh.exec(*outside, namespace="outside")
+    assert (ran.code, "1234567890" in ran.output) == (0, True), ran
+    strict = """
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default}
 spec: {mtls: {mode: STRICT}}
-""")
-    await mesh.enforced()
+"""
+    await mesh.enforce(strict, "PeerAuthentication default/default")
     try:
-        code, output = await mesh.curl("sleep-0", "sleep", "-sS", "-m", "10", url, namespace="outside")
-        assert code in (52, 56), output
+        ran = await mesh.exec(*outside, namespace="outside")
+        assert ran.code in (52, 56), ran
         assert (await calls(mesh, "http://details:9080/details/0", 1))[0].startswith("200")
     finally:
-        mesh.delete("PeerAuthentication", "default")
-        await mesh.enforced()
+        await mesh.withdraw("PeerAuthentication", "default")
