@@ -129,14 +129,29 @@ def running(folder: pathlib.Path) -> Iterator[ApiProcess]:
 
 @functools.cache
 def kubectls() -> tuple[Kubectl, ...]:
-    """Every kubectl of at least 1.30: those that KUBECTL names (with `:` between), and that of PATH."""
+    """Every kubectl of at least 1.30, one of each minor version, the oldest first.
+
+    Looked for are those that KUBECTL names (with `:` between), and that of PATH. A kubectl may be a dispatcher, which
+    has versions beside it (`kubectl.1.30`) and runs the one that fits the server: then those are meant, and not it.
+    """
     named = [*os.environ.get("KUBECTL", "").split(":"), "kubectl"]
-    paths = dict.fromkeys(os.path.realpath(path) for each in named if each and (path := shutil.which(each)))
-    found = [Kubectl(path, _version(path)) for path in paths]
-    return tuple(each for each in found if _numbers(each.version) >= OLDEST)
+    resolved = [pathlib.Path(path).resolve() for each in named if each and (path := shutil.which(each))]
+    paths = dict.fromkeys(path for each in resolved for path in (_beside(each) or (each,)))
+    found = sorted((_numbers(version), Kubectl(str(path), version)) for path in paths if (version := _version(path)))
+    return tuple({numbers[:2]: each for numbers, each in found if numbers >= OLDEST}.values())
 
 
-def _version(path: str) -> str:
+def _beside(dispatcher: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    return tuple(
+        path
+        for path in dispatcher.parent.glob(f"{dispatcher.name}.*")
+        if (found := re.fullmatch(r"\.(\d+)\.(\d+)", path.name.removeprefix(dispatcher.name)))
+        and (int(found[1]), int(found[2])) >= OLDEST
+        and os.access(path, os.X_OK)
+    )
+
+
+def _version(path: pathlib.Path) -> str:
     try:
         told = subprocess.run([path, "version", "--client", "-o", "json"], capture_output=True, timeout=30, check=True)
         return str(json.loads(told.stdout)["clientVersion"]["gitVersion"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
         yield process
 
 
-@pytest.fixture(params=kubectls() or [None], ids=lambda each: each.version if each else "none")
+def _each() -> Iterator[Any]:
+    """Every kubectl, each in one process of a parallel run, so that there is one server a process and not a story."""
+    for found in kubectls():
+        yield pytest.param(found, id=found.version, marks=pytest.mark.xdist_group(found.version))
+
+
+@pytest.fixture(params=list(_each()) or [pytest.param(None, id="none")])
 def version(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Kubectl:
     found: Kubectl | None = request.param
     if found is None:
@@ -28,16 +35,25 @@ def version(request: pytest.FixtureRequest, record_property: Callable[[str, obje
     return found
 
 
+# The node's controllers make this account in each namespace; here is no node, and no pod is taken without it.
+_NAMESPACE = """
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {name}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: default, namespace: {name}}}
+"""
+
+
 @pytest.fixture
-def namespace(api: ApiProcess, version: Kubectl) -> Iterator[str]:
+def namespace(api: ApiProcess, version: Kubectl) -> str:
+    """A namespace of the story's own, which goes with the server."""
     name = f"story-{next(_NUMBERS)}"
-    made = api.kubectl(version, "create", "namespace", name)
+    made = api.kubectl(version, "create", "-f", "-", stdin=_NAMESPACE.format(name=name))
     assert made.code == 0, made.err
-    # The node's controllers make this account in each namespace; here is no node, and no pod is taken without it.
-    account = api.kubectl(version, "create", "serviceaccount", "default", "--namespace", name)
-    assert account.code == 0, account.err
-    yield name
-    api.kubectl(version, "delete", "namespace", name, "--wait=false")
+    return name
 
 
 @pytest.fixture

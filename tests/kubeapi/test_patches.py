@@ -155,7 +155,8 @@ def containers(live: str, patch: str, extra: str = "") -> Any:
     ("patch", "result"),
     [
         ("[{name: b, image: '2'}]", "[{name: a, image: '1'}, {name: b, image: '2'}]"),
-        ("[{name: c, image: '3'}]", "[{name: a, image: '1'}, {name: b, image: '1'}, {name: c, image: '3'}]"),
+        ("[{name: c, image: '3'}]", "[{name: c, image: '3'}, {name: a, image: '1'}, {name: b, image: '1'}]"),
+        ("[{name: b}, {name: c}]", "[{name: a, image: '1'}, {name: b, image: '1'}, {name: c}]"),
         ("[{name: a, $patch: delete}]", "[{name: b, image: '1'}]"),
         ("[{$patch: replace}, {name: z}]", "[{name: z}]"),
         ("[{name: a, $patch: replace, tty: true}]", "[{name: a, tty: true}]"),
@@ -204,7 +205,7 @@ def test_lists_of_plain_values_are_joined_and_lose_what_a_patch_deletes() -> Non
     live = {"metadata": {"finalizers": ["a", "b"]}}
     patch = read("{metadata: {finalizers: [c, a], $deleteFromPrimitiveList/finalizers: [b]}}")
     found = strategic_merge_patch(live, patch, deployment())
-    assert sorted(found["metadata"]["finalizers"]) == ["a", "c"]
+    assert found["metadata"]["finalizers"] == ["c", "a"]
 
 
 def test_an_object_is_replaced_or_deleted_as_a_whole_on_request() -> None:

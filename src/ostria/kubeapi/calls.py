@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from ostria.kubeapi.errors import bad_request
+from ostria.kubeapi.causes import forbidden, unsupported
+from ostria.kubeapi.errors import Cause, StatusError, bad_request, invalid
 from ostria.kubeapi.requests import Document, Resource, User
 
 
@@ -109,14 +110,13 @@ def list_options(query: dict[str, str]) -> ListOptions:
     )
     if read.match:
         if read.match not in ("Exact", "NotOlderThan"):
-            known = '"Exact", "NotOlderThan"'
-            raise bad_request(f'resourceVersionMatch: Unsupported value: "{read.match}": supported values: {known}')
+            raise _unlistable(unsupported("resourceVersionMatch", read.match, ("Exact", "NotOlderThan", "")))
         if not read.revision:
-            raise bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
+            raise _no_match("resourceVersionMatch is forbidden unless resourceVersion is provided")
         if read.resume:
-            raise bad_request("resourceVersionMatch is forbidden when continue is provided")
+            raise _no_match("resourceVersionMatch is forbidden when continue is provided")
         if read.match == "Exact" and read.revision == "0":
-            raise bad_request('resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
+            raise _no_match('resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
     return read
 
 
@@ -125,9 +125,9 @@ def watch_options(query: dict[str, str]) -> WatchOptions:
     initial = query.get("sendInitialEvents")
     match = query.get("resourceVersionMatch", "")
     if initial is not None and match != "NotOlderThan":
-        raise bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+        raise _no_match("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
     if initial is None and match:
-        raise bad_request("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+        raise _no_match("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
     return WatchOptions(
         query.get("labelSelector", ""),
         query.get("fieldSelector", ""),
@@ -136,6 +136,14 @@ def watch_options(query: dict[str, str]) -> WatchOptions:
         query.get("allowWatchBookmarks") in ("true", "1"),
         None if initial is None else initial in ("true", "1"),
     )
+
+
+def _no_match(why: str) -> StatusError:
+    return _unlistable(forbidden("resourceVersionMatch", why))
+
+
+def _unlistable(cause: Cause) -> StatusError:
+    return invalid("ListOptions", "", [cause], "meta.k8s.io")
 
 
 def delete_options(query: dict[str, str], body: Document) -> tuple[DeleteOptions, bool]:

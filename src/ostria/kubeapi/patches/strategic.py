@@ -76,7 +76,8 @@ def _field(result: Document, key: str, value: Any, schema: Schema | None, order:
             merged = _keyed(live_items, value, schema)
         else:
             merged = live_items + [each for n, each in enumerate(value) if each not in (live_items + value[:n])]
-        result[key] = _ordered(merged, _list(_ORDER + key, order), live_items, schema.merge_key) if order else merged
+        # Without an order of its own the patch's items have theirs, and what is new stands before what was there.
+        result[key] = _ordered(merged, _list(_ORDER + key, order or value), live_items, schema.merge_key)
     else:
         result[key] = _without_directives(value)
 
