@@ -155,3 +155,15 @@ def test_image_maps_are_read_and_a_broken_one_is_told(tmp_path: pathlib.Path) ->
     mine.write_text("images: [")
     with pytest.raises(ValueError, match=r"images\.yaml"):
         node.images_of([mine])
+
+
+def test_what_is_added_to_a_map_counts_at_once_and_what_breaks_it_does_not(tmp_path: pathlib.Path) -> None:
+    mine = tmp_path / "images.yaml"
+    mine.write_text("# nothing yet\n")
+    maps = node.ImageMaps([mine])
+    assert maps().find("my/app:1") is None
+    mine.write_text('---\nimages:\n  "my/app": {command: [run]}\n---\nimages:\n  "my/other": {command: [walk]}\n')
+    for image in ("my/app:1", "my/other"):
+        assert maps().find(image) is not None, image
+    mine.write_text("images: [")
+    assert maps().find("my/app:1") is not None

@@ -198,7 +198,7 @@ async def running_node(
         async with contextlib.AsyncExitStack() as stack:
             network = await stack.enter_async_context(Network.create(folder, namespaces)) if networked else nothing
             ground = Ground(
-                settings, namespaces, network, world, world, world, SystemClock(), this_machine(), images or Images()
+                settings, namespaces, network, world, world, world, SystemClock(), this_machine(), (lambda: images) if images else Images
             )
             node = Node(ground)
             async with asyncio.TaskGroup() as group:

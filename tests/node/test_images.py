@@ -47,7 +47,7 @@ def test_an_image_is_found_by_glob_and_the_later_map_wins() -> None:
 def test_an_image_that_is_not_found_says_what_to_add_and_where() -> None:
     with pytest.raises(NotMapped) as refused:
         check("registry:5000/team/app:v1")
-    assert 'add to second.yaml:\nimages:\n  "registry:5000/team/app":\n    command: [' in str(refused.value)
+    assert 'add to second.yaml:\n---\nimages:\n  "registry:5000/team/app":\n    command: [' in str(refused.value)
 
 
 def test_a_bad_map_leaves_the_others_standing() -> None:

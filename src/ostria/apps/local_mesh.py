@@ -29,6 +29,14 @@ _END_BOUND = 30.0
 _LOOK = 0.02
 INGRESS = "istio-ingressgateway"
 _HOST_PORTS = "ostria.dev/host-ports"
+_IMAGES = """\
+# Which programs stand for which images in this mesh, besides Istio's samples. What is added counts at once:
+#
+# ---
+# images:
+#   "registry.example/team/app":
+#     command: ["/usr/bin/python3", "-m", "http.server", "8080"]
+"""
 
 
 class Wanted(NamedTuple):
@@ -93,6 +101,8 @@ def prepare(mesh: state.Mesh, wanted: Wanted) -> tuple[state.Record, list[str]]:
     }
     record = state.Record(mesh.name, str(run), ports, {**wanted.settings(), **kept})
     state.write(mesh, record)
+    if not mesh.images.exists():
+        state.replace_file(mesh.images, _IMAGES.encode(), mode=0o600)
     return record, told
 
 

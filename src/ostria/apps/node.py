@@ -114,6 +114,40 @@ def images_of(files: Sequence[pathlib.Path]) -> Images:
     return images
 
 
+class ImageMaps:
+    """The maps as their files say now: a file that is edited counts from the next look on.
+
+    Raises as `images_of` does when it is made; later, what cannot be read leaves what was read last.
+    """
+
+    def __init__(self, files: Sequence[pathlib.Path]) -> None:
+        self._files = files
+        self._seen = self._stamp()
+        self._images = images_of(files)
+
+    def __call__(self) -> Images:
+        """All entries of all maps."""
+        seen = self._stamp()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._images = images_of(self._files)
+            except (ValueError, OSError) as error:
+                log.error("the images' maps stay as they were: %s", error)
+        return self._images
+
+    def _stamp(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(map(_stamp_of, self._files))
+
+
+def _stamp_of(file: pathlib.Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def kubelet_settings(settings: Settings) -> KubeletSettings:
     """The kubelet's part; as an ordinary user it is rootless."""
     return KubeletSettings(
@@ -125,7 +159,7 @@ def kubelet_settings(settings: Settings) -> KubeletSettings:
     )
 
 
-async def run(settings: Settings, access: Access, images: Images) -> None:
+async def run(settings: Settings, access: Access, images: ImageMaps) -> None:
     """The whole process, until SIGTERM or SIGINT: pods are left as they are."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -158,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         try:
             access = from_kubeconfig([settings.kubeconfig], {})
-            images = images_of(settings.images)
+            images = ImageMaps(settings.images)
         except (AccessError, ValueError, OSError) as error:
             log.error("%s", error)
             return BAD_INPUT

@@ -85,6 +85,11 @@ class Mesh(NamedTuple):
         return self.folder / "node"
 
     @property
+    def images(self) -> Path:
+        """The mesh's own map of images, for people to add to."""
+        return self.folder / "images.yaml"
+
+    @property
     def logs(self) -> Path:
         """One file for each of the mesh's processes; they stay after `ostria down`."""
         return self.folder / "logs"

@@ -69,6 +69,8 @@ def node(mesh: state.Mesh, record: state.Record) -> Program:
     settings = record.settings
     ports = {80: record.ports.get("gateway"), 443: record.ports.get("gateway-tls")}
     words = [f"{port}:{host}" for port, host in ports.items() if host]
+    # Those that the person names come last, as the last one counts most and is where to add.
+    own = [mesh.images] if mesh.images.is_file() else []
     return Program(
         NODE,
         python(
@@ -78,7 +80,7 @@ def node(mesh: state.Mesh, record: state.Record) -> Program:
             *(("--gateway-ports", ",".join(words)) if words else ()),
             *(("--strict-ports",) if settings.get("strict-ports") else ()),
             *(("--allow-host",) if settings.get("allow-host") else ()),
-            *(word for file in settings.get("images") or () for word in ("--images", str(file))),
+            *(word for file in (*own, *(settings.get("images") or ())) for word in ("--images", str(file))),
             *(word for folder in settings.get("shared-paths") or () for word in ("--shared-path", str(folder))),
         ),
     )

@@ -23,11 +23,12 @@ _BOUND = 90.0
 _LOOK = 0.05
 _TELL_EVERY = 2.5
 PATH = "/productpage"
+PROFILE = "demo"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    up.add_mesh_arguments(parser, profile="demo")
+    up.add_mesh_arguments(parser, profile=PROFILE)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         wanted = up.wanted_of(args, context)
         up.examine(mesh, wanted, context)
     else:
-        context.output.progress(f"Mesh {mesh.name} runs already.")
+        up.tell_runs_already(mesh, args, context, usual=PROFILE)
     try:
         return asyncio.run(_run(mesh, wanted, args.revision, context))
     except KeyboardInterrupt:

@@ -30,8 +30,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         local_mesh.end(mesh)
         context.output.progress(f"Mesh {mesh.name} does not run. Its state is in {mesh.folder}")
         return Exit.OK
-    what = f"This ends mesh {mesh.name}{' and removes all that it has kept' if args.purge else ''}. Proceed?"
-    if not context.output.confirm(what, yes=args.yes):
+    # Without --purge nothing is lost: what is ended can be started again.
+    what = f"This ends mesh {mesh.name} and removes all that it has kept. Proceed?"
+    if args.purge and not context.output.confirm(what, yes=args.yes):
         context.output.progress("Cancelled.")
         return Exit.FAILED
     finish(mesh, context, purge=args.purge)

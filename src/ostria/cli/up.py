@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SETTLE_BOUND = 60.0
 _PORTS_BOUND = 10.0
 _LOOK = 0.05
-_HALF = "ostria status says what does not run; ostria down ends what does"
+_LOGS = "read what its processes say there; its state is kept, and `ostria down --purge` removes it"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         if not folder.exists():
             raise bad_input("it does not exist", str(folder))
     if state.holder(mesh) is not None:
-        context.output.progress(f"Mesh {mesh.name} runs already.")
+        tell_runs_already(mesh, args, context)
         if folders:
             asyncio.run(follow(mesh, folders, args.namespace, context))
         return Exit.OK
@@ -77,6 +77,36 @@ def run(args: argparse.Namespace, context: Context) -> int:
         # Before the mesh was whole: nothing half-made is left to run.
         end(mesh, context)
         return Exit.INTERRUPTED
+
+
+def tell_runs_already(mesh: state.Mesh, args: argparse.Namespace, context: Context, *, usual: str = "") -> None:
+    """Say that the mesh runs, and which of the flags that are given come too late. Raises StateError.
+
+    `usual` is the profile that a verb starts a mesh with where none is named.
+    """
+    context.output.progress(f"Mesh {mesh.name} runs already.")
+    record = state.read(mesh)
+    known = record.settings if record is not None else {}
+    ports = record.ports if record is not None else {}
+    installed = {
+        "--profile": ("" if args.profile == usual else args.profile, known.get("profile")),
+        "--set": (args.set, known.get("sets")),
+        "--filename": ([str(Path(file).absolute()) for file in args.filename], known.get("files")),
+        "--revision": (args.revision, known.get("revision")),
+    }
+    machine = {
+        "--gateway-port": (args.gateway_port, ports.get("gateway")),
+        "--gateway-tls-port": (args.gateway_tls_port, ports.get("gateway-tls")),
+        "--strict-ports": (args.strict_ports, known.get("strict-ports")),
+        "--images": ([str(Path(file).absolute()) for file in args.images or ()], known.get("images")),
+        "--allow-host": (args.allow_host, known.get("allow-host")),
+    }
+    late = [name for name, (asked, has) in installed.items() if asked and asked != has]
+    if late:
+        context.output.warn(f"{', '.join(late)}: not applied; a mesh that runs is changed with `ostria install`")
+    late = [name for name, (asked, has) in machine.items() if asked and asked != has]
+    if late:
+        context.output.warn(f"{', '.join(late)}: not applied; it takes `ostria down` and `ostria up` again")
 
 
 def wanted_of(args: argparse.Namespace, context: Context) -> Wanted:
@@ -143,10 +173,6 @@ async def _run(
 async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
     """Start the mesh, install what it is to have, and say where its gateway is. Raises CliError."""
     from ostria.apps import local_mesh
-    from ostria.cli import install
-    from ostria.install.apply import NotReady
-    from ostria.install.apply import install as bring_about
-    from ostria.sources.api import ApiError
 
     _, told = local_mesh.prepare(mesh, wanted)
     for line in told:
@@ -158,16 +184,31 @@ async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
         local_mesh.end(mesh)
         code = Exit.UNAVAILABLE if error.code == Exit.UNAVAILABLE else Exit.FAILED
         raise CliError(f"mesh {mesh.name} has not started: {error}", str(error.log), code=code) from None
+    try:
+        await _install(mesh, wanted, context)
+    except BaseException:
+        # Nothing half-made is left to run.
+        local_mesh.end(mesh)
+        raise
+
+
+async def _install(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
+    from ostria.apps import local_mesh
+    from ostria.cli import install
+    from ostria.install.apply import NotReady
+    from ostria.install.apply import install as bring_about
+    from ostria.sources.api import ApiError
+
     async with connect(mesh, context) as api:
         installation = install.read(_installation(wanted), context, await install.machine(api, wanted.revision))
         try:
             async for step in bring_about(api, installation):
                 context.output.progress(str(step))
         except NotReady as error:
-            raise CliError(f"the mesh does not become ready: {error}", str(mesh.logs), _HALF) from None
+            raise CliError(f"the mesh does not become ready: {error}", str(mesh.logs), _LOGS) from None
         except ApiError as error:
             raise CliError(
-                f"the mesh could not be installed: {error.message or error}", str(mesh.logs), _HALF
+                f"the mesh could not be installed: {error.message or error}", str(mesh.logs), _LOGS
             ) from None
         opened = await _gateway(api, expected="istio-ingressgateway" in str(installation.spec))
         for line in local_mesh.remember_gateway(mesh, opened):

@@ -88,6 +88,10 @@ async def install(
             yield Step(f"{part.title} installed")
     brought = [document for part in parts for document in part.documents]
     state = _state(installation)
+    home = made("Namespace", installation.namespace)
+    if await _get(api, reference_of(home)) is None:
+        # Where no base is installed the memory of that needs a place all the same.
+        await _apply(api, home)
     await _apply(api, state)
     gone = await _prune(api, {OWNER: owner_of(installation.revision)}, [*brought, state])
     if gone:

@@ -137,7 +137,7 @@ class Assembly:
         decision = security.decide(pod, container, rootless=self._ground.settings.rootless)
         if decision.refused:
             raise Refused(decision.refused)
-        command = images.command_of(container, self._ground.images, IMAGE_VARIABLES)
+        command = images.command_of(container, self._ground.images(), IMAGE_VARIABLES)
         base = {
             "PATH": roots.DEFAULT_PATH,
             "HOME": "/root" if decision.identity.uid == 0 else "/",

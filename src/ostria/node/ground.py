@@ -53,7 +53,10 @@ class Settings(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """All that a pod's worker needs. `service_variables` yields the variables of services for a namespace."""
+    """All that a pod's worker needs.
+
+    `images` yields the map as it is now, `service_variables` the variables of services for a namespace.
+    """
 
     settings: Settings
     namespaces: NodeNamespaces
@@ -63,7 +66,7 @@ class Ground(NamedTuple):
     events: EventSink
     clock: Clock
     machine: Machine
-    images: Images = Images()
+    images: Callable[[], Images] = Images
     service_variables: Callable[[str], Mapping[str, str]] = lambda _: {}
 
 

@@ -6,12 +6,12 @@ A map is YAML:
 
     images:
       "docker.io/istio/examples-bookinfo-reviews-v2:*":
-        command: ["${python}", "-m", "ostria.samples.bookinfo", "reviews"]
-        env: {VERSION: v2}
+        command: ["${python}", "-m", "ostria.samples", "reviews", "v2"]
+        env: {WHERE: here}
         workingDir: /tmp
 
-Keys are globs over the image as written; a key without a tag or digest matches any. `${python}` and `${ostria}` are the
-interpreter's path and our own command.
+A file may hold several documents. Keys are globs over the image as written; a key without a tag or digest matches any.
+`${python}` and `${ostria}` are the interpreter's path and our own command.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _advice(image: str, images: Images) -> str:
     name = _without_tag(image)
     return (
         f'nothing says which program the image "{image}" stands for: images are not run here. Give the container a '
-        f'command, or add to {where}:\nimages:\n  "{name}":\n    command: ["PROGRAM", "ARGUMENT"]'
+        f'command, or add to {where}:\n---\nimages:\n  "{name}":\n    command: ["PROGRAM", "ARGUMENT"]'
     )
 
 

@@ -14,7 +14,7 @@ import ipaddress
 import os
 import pathlib
 import platform
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 from typing import NamedTuple
@@ -69,7 +69,7 @@ class Settings(NamedTuple):
 
     kubelet: KubeletSettings
     plan: Plan = Plan()
-    images: Images = Images()
+    images: Callable[[], Images] = Images
     allow_host: bool = False
     preferred_ports: Mapping[int, int] = {}
     strict_ports: bool = False

@@ -31,7 +31,15 @@ _FOLDERS = (
     ("/srv", 0o755),
     ("/mnt", 0o755),
 )
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PACKAGE = pathlib.Path(__file__).parents[1]
+DEFAULT_PATH = ":".join(
+    (
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        # Only where the machine itself has none: our small curl, and the Python that we run in.
+        str(_PACKAGE / "samples" / "bin"),
+        os.path.dirname(sys.executable),
+    )
+)
 
 
 class Machine(NamedTuple):
@@ -57,8 +65,7 @@ def this_machine() -> Machine:
             links.append((path, os.readlink(path)))
         elif os.path.isdir(path):
             folders.append(path)
-    package = str(pathlib.Path(__file__).parents[1])
-    prefixes = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix, package)}
+    prefixes = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix, _PACKAGE)}
     # A prefix is shown where it is, and also under the name that it is called by.
     prefixes |= {sys.prefix, sys.base_prefix}
     wanted = [path for path in sorted(prefixes) if not _below(path, folders)]

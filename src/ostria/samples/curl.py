@@ -189,3 +189,7 @@ def run(arguments: Sequence[str], out: BinaryIO, log: BinaryIO) -> int:
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """As `curl` on the command line."""
     return run(arguments, sys.stdout.buffer, sys.stderr.buffer)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], {}))
