@@ -42,8 +42,13 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def steady(url: str, rate: float, *, host: str = "", bound: float = 15.0) -> AsyncIterator[Load]:
-    """Call `url` at `rate` a second for as long as the block; at its end, every request has been answered."""
+async def steady(
+    url: str, rate: float, *, host: str = "", bound: float = 15.0, wanted: str = "", fresh: bool = False
+) -> AsyncIterator[Load]:
+    """Call `url` at `rate` a second for as long as the block; at its end, every request has been answered.
+
+    An answer without the text `wanted` counts as a failure (status 0). `fresh`: each over a connection of its own.
+    """
     load = Load()
     loop = asyncio.get_running_loop()
     headers = {"host": host} if host else {}
@@ -55,11 +60,14 @@ async def steady(url: str, rate: float, *, host: str = "", bound: float = 15.0) 
             async with session.get(url, headers=headers) as answer:
                 body = await answer.text()
                 flags = answer.headers.get("server", "")
-                load.seen.append(Seen(at, answer.status, "" if answer.status == 200 else f"{flags}: {body[:200]}"))
+                status = answer.status if wanted in body else 0
+                load.seen.append(Seen(at, status, "" if status == 200 else f"{flags}: {body[:200]}"))
         except (aiohttp.ClientError, TimeoutError) as error:
             load.seen.append(Seen(at, 0, f"{type(error).__name__}: {error}"))
 
-    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=aiohttp.TCPConnector(limit=0, force_close=fresh)
+    ) as session:
         stop = asyncio.Event()
 
         async def pace() -> None:
