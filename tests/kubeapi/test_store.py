@@ -55,6 +55,22 @@ def test_a_write_made_from_an_old_reading_is_refused() -> None:
     assert kept["data"] == {"value": "theirs"}
 
 
+def test_versions_of_an_object_share_what_has_not_changed() -> None:
+    """History keeps many versions: each costs what differs. And nothing is taken for equal that JSON tells apart."""
+    store = Store(":memory:")
+    first = store.create(MAPS, {**config_map("a"), "spec": {"many": [{"n": 1}, {"n": 2}]}, "status": {"n": 1}})
+    again = {**config_map("a"), "spec": {"many": [{"n": 1}, {"n": 2}]}, "status": {"n": True}}
+    second = store.update(MAPS, again, first)
+    assert second["spec"] is first["spec"]
+    assert second["status"] == {"n": True}
+    assert second["status"]["n"] is True
+    third = store.update(MAPS, {**config_map("a"), "spec": {"many": [{"n": 1}, {"n": 3}, {"n": 4}]}}, second)
+    assert third["spec"] == {"many": [{"n": 1}, {"n": 3}, {"n": 4}]}
+    assert third["spec"]["many"][0] is first["spec"]["many"][0]
+    assert first["spec"] == {"many": [{"n": 1}, {"n": 2}]}
+    assert "status" not in third
+
+
 def test_lists_are_ordered_and_keep_namespaces_apart() -> None:
     store = Store(":memory:")
     for namespace, name in (("b", "x"), ("a", "z"), ("a", "y"), ("a-b", "w")):

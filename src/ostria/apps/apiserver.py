@@ -25,6 +25,7 @@ import socket
 import sys
 import tempfile
 import uuid
+from asyncio import sslproto
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -95,6 +96,8 @@ def settings_from(arguments: Sequence[str]) -> Settings:
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StoreError if the state cannot be used, OSError for the socket."""
+    # What asyncio reads into, for each TLS connection: 256 KiB unless told, and tens of watches would be 10 MB.
+    sslproto.SSLProtocol.max_size = 16 * 1024
     pki_folder = settings.state / "pki"
     pki_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _credentials(settings, pki_folder)

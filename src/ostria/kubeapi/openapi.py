@@ -63,7 +63,7 @@ def group_version(
     while wanted:
         name = wanted.pop()
         if name not in found:
-            node = schemas.definition(name)
+            node = schemas.written(name)
             found[name] = _published(node)
             wanted += _references(node)
     return {
@@ -78,7 +78,7 @@ def _component(resource: Resource, schemas: Schemas, crd: Document | None) -> tu
     """What a kind is called among the components, and its schema; "" if there is none."""
     if crd is None:
         name = schemas.name(resource.group, resource.version, resource.kind)
-        return name, schemas.definition(name) if name else {}
+        return name, schemas.written(name) if name else {}
     group = ".".join(reversed(resource.group.split(".")))
     schema = _crd_schema(crd, resource.version)
     gvk = {"group": resource.group, "kind": resource.kind, "version": resource.version}

@@ -160,8 +160,13 @@ class Schemas:
         """A definition by its full name (`io.k8s.api.core.v1.Pod`). It is shared: it is not changed."""
         found = self._decoded.get(name)
         if found is None:
-            found = self._decoded[name] = msgspec.json.decode(self._packed[name])
+            found = self._decoded[name] = self.written(name)
         return found
+
+    def written(self, name: str) -> Document:
+        """A definition as it is packed, read anew: for whoever needs all of them once, and keeps none."""
+        read: Document = msgspec.json.decode(self._packed[name])
+        return read
 
     def from_crd(self, schema: Document) -> Schema:
         """The schema of a CRD's version, from its `openAPIV3Schema`. Every object has kind, apiVersion and metadata."""

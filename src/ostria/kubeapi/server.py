@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import logging
 import platform
@@ -59,6 +60,8 @@ BOOKMARKS = 30.0
 """Seconds between the bookmarks of a watch on which nothing happens."""
 _DISCOVERY = ("v2", "v2beta1")
 _LONGEST_WATCH = (1800.0, 3600.0)
+_SHARED = 32
+"""How many encoded events are kept for the other watches that are about to tell them."""
 _json = msgspec.json.Encoder()
 
 
@@ -254,14 +257,15 @@ class Server:
                 raise no_such_resource()
             encoded = _json.encode(found)
             etag = f'"{hashlib.sha256(encoded).hexdigest()[:32].upper()}"'
-            known = self._known[path, media] = (self._registry.generation, encoded, etag)
-        _, encoded, etag = known
-        headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "public", "Content-Type": media}
+            # Kept as it is mostly sent: nearly every client takes it packed.
+            known = self._known[path, media] = (self._registry.generation, gzip.compress(encoded, 6), etag)
+        _, packed, etag = known
+        headers = {"ETag": etag, "Vary": "Accept, Accept-Encoding", "Cache-Control": "public", "Content-Type": media}
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers=headers)
-        response = web.Response(body=encoded, headers=headers)
-        response.enable_compression()
-        return response
+        if "gzip" not in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=gzip.decompress(packed), headers=headers)
+        return web.Response(body=packed, headers={**headers, "Content-Encoding": "gzip"})
 
     def _made(self, path: str, media: str) -> Document | None:
         resources = self._registry.resources
@@ -402,7 +406,7 @@ class _Shown:
         if known is None:
             known = _json.encode(representation.of_version(self._resource, document))
             if revision:
-                if len(self._encoded) > 256:
+                if len(self._encoded) >= _SHARED:
                     self._encoded.clear()
                 self._encoded[at] = known
         return known

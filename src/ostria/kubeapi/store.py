@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import operator
 import pathlib
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ostria.kubeapi.errors import StatusError, gone
 from ostria.kubeapi.requests import Document, ResourceKey
 
-HISTORY = 2_000
+HISTORY = 1_000
 """How many events of one resource a watch can go back."""
 
 _SCHEMA = 1
@@ -273,7 +274,8 @@ class Store:
         topic = self._topic(key)
         if topic.objects.get(at) is not read:
             raise Stale
-        kept = self._write(key, at, document)
+        # History keeps many versions of an object, which mostly differ in little.
+        kept: Document = _sharing(self._write(key, at, document), read)
         topic.add(at, kept)
         self._tell(key, topic, Event(self.revision, "MODIFIED", *at, kept, read))
         return kept
@@ -326,3 +328,15 @@ def _at(document: Document) -> tuple[str, str]:
 
 def _stamped(document: Document, revision: int) -> Document:
     return {**document, "metadata": {**document["metadata"], "resourceVersion": str(revision)}}
+
+
+def _sharing(new: Any, old: Any) -> Any:
+    """The new value, made of the old one's parts wherever they are equal; the old one itself if nothing differs."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        made = {key: _sharing(value, old[key]) if key in old else value for key, value in new.items()}
+        return old if len(made) == len(old) and all(made.get(key) is value for key, value in old.items()) else made
+    if isinstance(new, list) and isinstance(old, list):
+        listed = [_sharing(*pair) for pair in zip(new, old, strict=False)] + new[len(old) :]
+        return old if len(listed) == len(old) and all(map(operator.is_, listed, old)) else listed
+    # What JSON tells apart, Python's equality does not: 1, 1.0 and true.
+    return old if type(new) is type(old) and new == old else new
