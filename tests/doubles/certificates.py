@@ -12,14 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ostria.envoy.secrets import (
-    CERTIFICATE_CHAIN,
-    PRIVATE_KEY,
-    ROOTS,
-    SECRET_FILES,
-    WORKLOAD_CREDENTIALS,
-    identity_secrets,
-)
+from ostria.envoy.secrets import SECRET_FILES, identity_secrets
 
 _DAY = datetime.timedelta(days=1)
 
@@ -86,28 +79,14 @@ class Authority:
 
 
 def write_identity(folder: pathlib.Path, identity: Identity) -> dict[str, str]:
-    """Write an identity and its descriptions below a folder; what to replace in configuration to find them there."""
-    credentials = folder / "credentials"
-    credentials.mkdir(exist_ok=True)
-    for name in (CERTIFICATE_CHAIN, PRIVATE_KEY, ROOTS):
-        if not (credentials / name).is_symlink():
-            (credentials / name).symlink_to(f"..data/{name}")
-    swap_identity(folder, identity)
-    for path, text in identity_secrets(credentials=str(credentials), secret_files=str(folder)).items():
-        pathlib.Path(path).write_text(text)
-    return {SECRET_FILES: str(folder), WORKLOAD_CREDENTIALS: str(credentials)}
-
-
-def swap_identity(folder: pathlib.Path, identity: Identity) -> None:
-    """Replace an identity all at once: a new folder, and a rename of the link that leads to it."""
-    credentials = folder / "credentials"
-    fresh = credentials / f"..{identity.serial:x}"
-    fresh.mkdir()
-    for name, content in zip((CERTIFICATE_CHAIN, PRIVATE_KEY, ROOTS), identity, strict=True):
-        (fresh / name).write_bytes(content)
-    link = credentials / "..data_tmp"
-    link.symlink_to(fresh.name)
-    link.rename(credentials / "..data")
+    """Write an identity's files into a folder; what to replace in configuration to find them there."""
+    for path, text in identity_secrets(
+        identity.certificate, identity.key, identity.roots, secret_files=str(folder)
+    ).items():
+        staged = pathlib.Path(f"{path}.new")
+        staged.write_text(text)
+        staged.rename(path)
+    return {SECRET_FILES: str(folder)}
 
 
 def client_context(folder: pathlib.Path, identity: Identity, *, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:

@@ -12,7 +12,7 @@ from doubles.envoy_process import EnvoyProcess, in_a_pod, running_envoy
 from ostria.apps.control_plane import ControlPlane
 from ostria.controllers.writer import MemoryWriter
 from ostria.envoy import bootstrap as boot
-from ostria.envoy.secrets import CERTIFICATE_CHAIN, PRIVATE_KEY, ROOTS, identity_secrets
+from ostria.envoy.secrets import identity_secrets
 from ostria.mesh.settings import Settings
 from ostria.mesh.traits import ProxyType
 from ostria.sources import MemorySource
@@ -94,19 +94,11 @@ def in_a_pod_with_identity(folder: pathlib.Path, authority: Authority, *names: s
     """A pod's files where Envoy looks for them: the identity, and what describes it."""
     folder.mkdir()
     within = in_a_pod(folder)
-    for path, text in identity_secrets().items():
+    identity = authority.issue(*names)
+    for path, text in identity_secrets(identity.certificate, identity.key, identity.roots).items():
         file = folder / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    credentials = folder / "run/secrets/workload-spiffe-credentials"
-    credentials.mkdir(parents=True)
-    identity = authority.issue(*names)
-    for name, content in (
-        (CERTIFICATE_CHAIN, identity.certificate),
-        (PRIVATE_KEY, identity.key),
-        (ROOTS, identity.roots),
-    ):
-        (credentials / name).write_bytes(content)
     return within
 
 

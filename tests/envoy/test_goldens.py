@@ -318,5 +318,6 @@ def test_bootstrap(golden: Golden) -> None:
 
 
 def test_identity_files(golden: Golden) -> None:
-    text = "".join(f"# {path}\n{content}\n" for path, content in secrets.identity_secrets().items())
+    files = secrets.identity_secrets(b"CHAIN\n", b"KEY\n", b"ROOTS\n")
+    text = "".join(f"# {path}\n{content}\n" for path, content in files.items())
     golden.check(FOLDER / "secrets" / "identity-files.txt", text)

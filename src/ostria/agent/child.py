@@ -1,6 +1,6 @@
 """What the agent has done by a process that ends: `python -m ostria.agent.child WHAT …`, with the agent's environment.
 
-    start ARGUMENTS    write Envoy's bootstrap and the descriptions of its secrets, then as renew if it is needed
+    start ARGUMENTS    write Envoy's bootstrap, and its secrets from what an earlier start left, or as renew does
     renew ARGUMENTS    get a new certificate and put it in the old one's place
     probe PATH ARGUMENTS    ask the application over TLS, in the kubelet's place
 
@@ -47,7 +47,6 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
 def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
     from ostria.envoy.binary import EnvoyNotFoundError, envoy_path
     from ostria.envoy.bootstrap import ControlPlane, Proxy, bootstrap
-    from ostria.envoy.secrets import identity_secrets
 
     try:
         envoy = envoy_path(env)
@@ -79,13 +78,7 @@ def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
         ipv6=_has_ipv6(),
         agent_port=settings.agent_port,
     )
-    secrets = identity_secrets(credentials=settings.credentials, secret_files=settings.secret_files)
-    for name, text in {settings.bootstrap_file: json.dumps(content), **secrets}.items():
-        file = pathlib.Path(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        staged = file.with_name(f"{file.name}.new")
-        staged.write_text(text)
-        staged.rename(file)
+    _replace(settings.bootstrap_file, json.dumps(content))
     print(ENVOY, envoy, flush=True)
     return 0
 
@@ -96,16 +89,18 @@ def _still_good(settings: Settings) -> bool:
 
     from ostria.agent.enrolment import life
     from ostria.agent.identity_files import content
-    from ostria.envoy.secrets import CERTIFICATE_CHAIN
+    from ostria.envoy.secrets import CERTIFICATE_CHAIN, PRIVATE_KEY, ROOTS
     from ostria.identity.rotation import renewal
 
-    chain = content(pathlib.Path(settings.credentials), CERTIFICATE_CHAIN)
+    folder = pathlib.Path(settings.credentials)
+    chain, key, roots = (content(folder, name) or b"" for name in (CERTIFICATE_CHAIN, PRIVATE_KEY, ROOTS))
     try:
-        begin, end = life(x509.load_pem_x509_certificate(chain or b""))
+        begin, end = life(x509.load_pem_x509_certificate(chain))
     except ValueError:
         return False
     if time.time() >= end:
         return False
+    _tell_envoy(settings, chain, key, roots)
     # The last good one is told of even where a newer one is asked for: Envoy can start with it.
     print(CERTIFICATE, begin, end, flush=True)
     return time.time() < renewal(begin, end, 1.0)
@@ -122,11 +117,30 @@ def _renew(settings: Settings) -> int:
             pathlib.Path(settings.credentials),
             {CERTIFICATE_CHAIN: made.chain, PRIVATE_KEY: made.key, ROOTS: made.roots},
         )
+        _tell_envoy(settings, made.chain, made.key, made.roots)
     except (EnrolmentError, OSError) as error:
         log("warn", "no certificate this time", error=error)
         return FAILED
     print(CERTIFICATE, made.not_before, made.not_after, flush=True)
     return 0
+
+
+def _tell_envoy(settings: Settings, chain: bytes, key: bytes, roots: bytes) -> None:
+    from ostria.envoy.secrets import identity_secrets
+
+    for name, text in identity_secrets(chain, key, roots, secret_files=settings.secret_files).items():
+        _replace(name, text)
+
+
+def _replace(name: str, text: str) -> None:
+    """Write a file of Envoy's in one step; it may hold a key, and is its owner's alone."""
+    file = pathlib.Path(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staged = file.with_name(f"{file.name}.new")
+    staged.unlink(missing_ok=True)
+    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as content:
+        content.write(text)
+    staged.rename(file)
 
 
 def _probe(prober: Prober, settings: Settings) -> int:

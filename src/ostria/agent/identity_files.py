@@ -2,7 +2,8 @@
 
     folder/..<moment>/{cert-chain,key,root-cert}.pem    folder/..data -> ..<moment>    folder/key.pem -> ..data/key.pem
 
-This is how Kubernetes replaces a volume, and the rename of "..data" is what Envoy watches for (envoy/secrets.py).
+This is how Kubernetes replaces a volume: applications that read their proxy's certificate know it. Envoy reads files of
+its own (envoy/secrets.py).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _target(folder: pathlib.Path) -> str:
 
 
 def _sweep(folder: pathlib.Path, kept: set[str]) -> None:
-    """Remove what older renewals left; the last one stays, as Envoy may be reading it."""
+    """Remove what older renewals left; the last one stays, as somebody may be reading it."""
     for old in folder.iterdir():
         if old.name.startswith("..") and old.name not in kept and not old.is_symlink():
             for file in old.iterdir():

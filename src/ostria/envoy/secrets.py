@@ -1,12 +1,11 @@
 """Certificates and keys: where the workload's own lie as files, and how those of gateways are sent.
 
-A workload's identity never travels over xDS: something beside Envoy writes three files, and two more files here
-describe them to Envoy's file-based secret discovery. Only a gateway's credentials (a Kubernetes Secret) are sent.
+A workload's identity never travels over xDS: something beside Envoy writes two files that Envoy's file-based secret
+discovery reads, one with certificate and key and one with the roots, in full.
 
-How to replace an identity: write the new files into a directory of their own below WORKLOAD_CREDENTIALS, make a
-symbolic link to that directory, and rename(2) the link to "..data", as Kubernetes replaces a volume. Certificate and
-key change together then. Envoy looks only at what is renamed *in* the watched directory; a file written in place, or
-changed below it, goes unseen. The files of `identity_secrets` are written once, before Envoy starts.
+How to replace an identity: write a new file and rename(2) it over the old one. Envoy looks only at what is renamed; a
+file written in place may be read in parts. Certificate and key change together, as they are one file. Nothing else is
+watched, because each watch is an inotify instance and a user has 128 of them: two a proxy, and not four.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ostria.envoy.wire import encode
 WORKLOAD_CREDENTIALS = "/var/run/secrets/workload-spiffe-credentials"
 CERTIFICATE_CHAIN, PRIVATE_KEY, ROOTS = "cert-chain.pem", "key.pem", "root-cert.pem"
 
-# Where the files lie that describe them to Envoy.
+# Where the files lie that Envoy reads them from.
 IDENTITY_SECRET, ROOT_SECRET = "default", "ROOTCA"
 SECRET_FILES = "/etc/istio/proxy"  # noqa: S105 - A folder.
 
@@ -40,30 +39,23 @@ class Credential(NamedTuple):
     revocations: bytes = b""
 
 
-def identity_secrets(*, credentials: str = WORKLOAD_CREDENTIALS, secret_files: str = SECRET_FILES) -> dict[str, str]:
-    """The files, path to JSON text, that make Envoy read a workload's identity and roots and follow their renewal."""
-    watched = {"path": credentials}
-    identity = {
-        "tls_certificate": {
-            "certificate_chain": {"filename": f"{credentials}/{CERTIFICATE_CHAIN}"},
-            "private_key": {"filename": f"{credentials}/{PRIVATE_KEY}"},
-            "watched_directory": watched,
-        }
-    }
-    roots = {
-        "validation_context": {
-            "trusted_ca": {"filename": f"{credentials}/{ROOTS}"},
-            "watched_directory": watched,
-        }
-    }
+def identity_secrets(chain: bytes, key: bytes, roots: bytes, *, secret_files: str = SECRET_FILES) -> dict[str, str]:
+    """The files, path to JSON text, that tell Envoy a workload's identity and roots, both in PEM. They hold the key."""
+    identity = {"tls_certificate": {"certificate_chain": _inline(chain), "private_key": _inline(key)}}
+    authorities = {"validation_context": {"trusted_ca": _inline(roots)}}
+    # Who is trusted is known before one shows oneself to them.
     return {
+        secret_file(ROOT_SECRET, secret_files): _discovery(ROOT_SECRET, authorities),
         secret_file(IDENTITY_SECRET, secret_files): _discovery(IDENTITY_SECRET, identity),
-        secret_file(ROOT_SECRET, secret_files): _discovery(ROOT_SECRET, roots),
     }
+
+
+def _inline(pem: bytes) -> dict[str, str]:
+    return {"inline_string": pem.decode()}
 
 
 def secret_file(name: str, secret_files: str = SECRET_FILES) -> str:
-    """Where the file lies that describes the secret of this name."""
+    """Where the file lies that holds the secret of this name."""
     return f"{secret_files}/sds-{name}.json"
 
 
