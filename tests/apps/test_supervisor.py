@@ -145,6 +145,8 @@ def test_no_connection_is_refused_while_the_api_server_is_started_again(small: M
     node = small.wait_start("node", 1)
     before = small.ask()
     os.kill(before, signal.SIGKILL)
+    # A process that is dying may still take a connection, and nobody can give that one back.
+    wait_until(lambda: not Path(f"/proc/{before}").exists())
     after = small.ask()
     assert after not in (0, before)
     assert is_alive(node)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from doubles.source_rigs import QUICK, Mesh, eventually, running
 from ostria.base import ObjectKey, Origin
@@ -121,8 +122,14 @@ async def test_a_folder_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> N
         await mesh.until(lambda: values(mesh) == {"a": "2"})
 
 
-async def test_without_watches_looking_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "awatch", refuse)
+@pytest.mark.parametrize("refusal", [OSError(errno.EMFILE, "no more"), WatchfilesRustInternalError("no more")])
+async def test_without_watches_looking_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+) -> None:
+    def refuse_watch(*_: object, **__: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(folders, "awatch", refuse_watch)
     async with running(source(tmp_path)) as mesh:
         (tmp_path / "a.yaml").write_text(config("a"))
         await mesh.until(lambda: values(mesh) == {"a": "1"})

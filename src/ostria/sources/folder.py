@@ -336,6 +336,7 @@ class FolderSource:
                 ignore_permission_denied=True,
             ):
                 self._news.set()
-        except OSError as error:
-            # A folder that has just gone, or a system that allows no more watches: looking now and then goes on.
+        except (OSError, RuntimeError) as error:
+            # A folder that has just gone, or a system that allows no more watches (the library makes a RuntimeError of
+            # that): looking now and then goes on.
             _log.warning("changes are found by looking every %g s: %s", self._pace.look, error)
