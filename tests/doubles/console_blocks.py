@@ -5,7 +5,8 @@
     NAME   READY ...        <- shown: numbers, and what stands for an ellipsis, may differ
     ```
 
-A block that no test can run says why in the line before it: `<!-- not run: needs a cluster -->`.
+A block that no test can run says why in the line before it: `<!-- not run: needs a cluster -->`. What is to go on while
+the next blocks are typed, until Ctrl-C at the page's end, has `<!-- goes on in a terminal of its own -->` there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from typing import NamedTuple
 
 NOT_RUN = re.compile(r"<!-- not run: (?P<why>.+?) -->")
+GOES_ON = "<!-- goes on in a terminal of its own -->"
 
 
 class Command(NamedTuple):
@@ -26,11 +28,12 @@ class Command(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One block; `why_not` is the reason for which it is not run, "" for none."""
+    """One block; `why_not` is the reason for which it is not run, "" for none. `goes_on`: it ends with Ctrl-C only."""
 
     place: str
     commands: tuple[Command, ...]
     why_not: str
+    goes_on: bool = False
 
 
 def blocks(page: pathlib.Path) -> list[Block]:
@@ -47,7 +50,8 @@ def blocks(page: pathlib.Path) -> list[Block]:
             body = [(number + 1, lines[number][indent:]) for number in range(index + 1, end)]
             reason = NOT_RUN.search(before)
             why_not = reason["why"] if reason else ""
-            found.append(Block(f"{page.name}:{index + 1}", tuple(_commands(page.name, body)), why_not))
+            commands = tuple(_commands(page.name, body))
+            found.append(Block(f"{page.name}:{index + 1}", commands, why_not, goes_on=GOES_ON in before))
             index = end
         if line.strip():
             before = line
@@ -75,7 +79,7 @@ def _is_open(text: str) -> bool:
 
 
 def missing(shown: tuple[str, ...], output: str) -> list[str]:
-    """The shown lines that the output lacks. Numbers, spaces between columns and what `…` stands for may differ."""
+    """The shown lines that the output lacks; numbers, bars, spaces of columns and what `…` stands for may differ."""
     have = [_plain(line) for line in output.splitlines()]
     return [line for line in shown if not any(re.fullmatch(_pattern(line), each) for each in have)]
 
@@ -85,5 +89,12 @@ def _plain(line: str) -> str:
 
 
 def _pattern(line: str) -> str:
-    parts = re.split(r"(…|\.\.\.|\d+)", _plain(line))
-    return "".join(".*" if part in ("…", "...") else r"\d+" if part.isdigit() else re.escape(part) for part in parts)
+    parts = re.split(r"(…|\.\.\.|\d+|█+)", _plain(line))
+    return "".join(_part(part) for part in parts)
+
+
+def _part(part: str) -> str:
+    if part in ("…", "..."):
+        return ".*"
+    # A bar is a number that is drawn.
+    return "█*" if part.startswith("█") else r"\d+" if part.isdigit() else re.escape(part)

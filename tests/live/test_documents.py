@@ -1,0 +1,117 @@
+"""What README and the pages of docs/ tell people to type works as it is printed, and shows what the page shows.
+
+A page's blocks are typed into one shell in their order. Most pages are about the mesh that the live tests share, and
+leave it as they found it; those that start a mesh, or change all of it, have one of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from doubles import netns
+from doubles.api_process import kubectls
+from doubles.console_blocks import blocks
+from doubles.local_mesh import BIN, LocalMesh, local_mesh
+from doubles.terminal import Terminal
+
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("live"),
+    pytest.mark.timeout(300),
+]
+
+CHECKOUT = pathlib.Path(__file__).parents[2]
+DOCS = CHECKOUT / "docs"
+# Whose first step is to start a mesh; and what a whole mesh is changed by.
+STARTING = ("README", "first-steps")
+CHANGING = ("install",)
+OBJECTS = (
+    "namespaces,deployments,services,configmaps,secrets,serviceaccounts,crd,"
+    "virtualservices,destinationrules,gateways,serviceentries,peerauthentications,authorizationpolicies"
+)
+
+
+def page_of(name: str) -> pathlib.Path:
+    return CHECKOUT / "README.md" if name == "README" else DOCS / f"{name}.md"
+
+
+def pages() -> list[str]:
+    """The pages that have something to type, but for those with a mesh of their own."""
+    found = [page.stem for page in sorted(DOCS.glob("*.md")) if any(not block.why_not for block in blocks(page))]
+    return [name for name in found if name not in (*STARTING, *CHANGING)]
+
+
+@contextlib.contextmanager
+def a_folder() -> Iterator[pathlib.Path]:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="ostria-page-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def type_page(name: str, terminal: Terminal) -> None:
+    for block in blocks(page_of(name)):
+        if not block.why_not:
+            await terminal.type(block)
+    await terminal.interrupt()
+
+
+async def type_in_shell(name: str, mesh: LocalMesh) -> None:
+    """Type a page into `ostria shell`."""
+    with a_folder() as folder:
+        async with Terminal(mesh.env, folder, str(BIN / "ostria"), "shell", "--") as terminal:
+            await type_page(name, terminal)
+
+
+async def objects(mesh: LocalMesh) -> set[str]:
+    ran = await mesh.kubectl(
+        "get", OBJECTS, "-A", "--no-headers", "-o", "custom-columns=:kind,:metadata.namespace,:metadata.name"
+    )
+    return {" ".join(line.split()) for line in ran.output.splitlines()}
+
+
+@pytest.mark.parametrize("name", pages())
+async def test_a_page_does_what_it_says_and_leaves_nothing_behind(mesh: LocalMesh, name: str) -> None:
+    before = await objects(mesh)
+    await type_in_shell(name, mesh)
+    assert await objects(mesh) == before
+
+
+@pytest.mark.parametrize("name", CHANGING)
+async def test_a_page_that_changes_a_whole_mesh_does_what_it_says(name: str) -> None:
+    require()
+    async with local_mesh(name="default") as mesh:
+        await type_in_shell(name, mesh)
+
+
+async def test_the_first_steps_are_taken_from_nothing_and_leave_nothing() -> None:
+    require()
+    with a_folder() as home, a_folder() as checkout:
+        # A checkout in which what is written is nobody else's.
+        for entry in CHECKOUT.iterdir():
+            (checkout / entry.name).symlink_to(entry)
+        mesh = LocalMesh(home, "default")
+        env = {name: value for name, value in mesh.env.items() if name not in ("OSTRIA_MESH", "KUBECONFIG")}
+        try:
+            async with Terminal(env, checkout) as terminal:
+                for name in STARTING:
+                    await type_page(name, terminal)
+            assert not list(home.iterdir())
+        finally:
+            await mesh.ostria("down", "--purge", "-y", code=None)
+
+
+def require() -> None:
+    """Skip where no mesh can run, or nobody can type kubectl."""
+    netns.require(ordinary=os.geteuid() != 0)
+    if not kubectls():
+        pytest.skip("there is no kubectl on PATH, nor in KUBECTL")
