@@ -59,7 +59,7 @@ def updated(old: Any, change: Any, subresource: str = "") -> Prepared:
     resource = resource_of(old)
     new = deepcopy(old)
     change(new)
-    return prepare_update(resource, old, default(resource, new), subresource, NOW, give)
+    return prepare_update(resource, old, default(resource, new), subresource, give)
 
 
 def told(prepared: Prepared) -> list[str]:
@@ -236,7 +236,7 @@ def test_a_definitions_object_counts_generations_and_starts_without_status() -> 
     assert "status" not in prepare_create(apart, document, NOW, "u").document
     first = prepare_create(widgets, document, NOW, "u").document
     assert first["status"] == {"ready": True}
-    second = prepare_update(widgets, first, {**first, "status": {"ready": False}}, "", NOW).document
+    second = prepare_update(widgets, first, {**first, "status": {"ready": False}}, "").document
     assert second["metadata"]["generation"] == 2
 
 

@@ -46,9 +46,10 @@ def not_found(plural: str, name: str, group: str = "") -> StatusError:
     return StatusError(404, "NotFound", f'{what} "{name}" not found', _about(plural, name, group))
 
 
-def no_such_resource() -> StatusError:
-    """The path names nothing that is served."""
-    return StatusError(404, "NotFound", "the server could not find the requested resource")
+def no_such_resource(why: str = "") -> StatusError:
+    """The path names nothing that is served; `why` says more than that."""
+    words = "the server could not find the requested resource"
+    return StatusError(404, "NotFound", f"{words}: {why}" if why else words)
 
 
 def already_exists(plural: str, name: str, group: str = "") -> StatusError:

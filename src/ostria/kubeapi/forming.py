@@ -132,7 +132,7 @@ class Forming:
         found = self._defaulted(resource, document)
         causes = self._schema_causes(resource, found)
         part = "" if call.subresource == "scale" else call.subresource
-        prepared = prepare_update(resource, live, found, part, self._now(), self._allocate(resource, reader))
+        prepared = prepare_update(resource, live, found, part, self._allocate(resource, reader))
         self._refuse(resource, found, (*causes, *prepared.causes))
         ready = prepared.document
         if call.subresource != "status":

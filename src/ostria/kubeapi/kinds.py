@@ -49,15 +49,12 @@ def subresource(resource: Resource, name: str) -> Subresource:
 
 _SUBRESOURCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     # Group and version stay empty where they are the resource's own; "" in Kubernetes' core is the resource's own too.
-    "attach": ("", "", "PodAttachOptions", ("create", "get")),
     "binding": ("", "", "Binding", _CREATE),
-    "ephemeralcontainers": ("", "", "Pod", ("get", "patch", "update")),
     "eviction": (POLICY, "v1", "Eviction", _CREATE),
     "exec": ("", "", "PodExecOptions", ("create", "get")),
     "finalize": ("", "", "Namespace", ("update",)),
     "log": ("", "", "Pod", ("get",)),
     "portforward": ("", "", "PodPortForwardOptions", ("create", "get")),
-    "proxy": ("", "", "ServiceProxyOptions", ("create", "delete", "get", "patch", "update")),
     "scale": (AUTOSCALING, "v1", "Scale", ("get", "patch", "update")),
     "token": (AUTHENTICATION, "v1", "TokenRequest", _CREATE),
 }
@@ -138,7 +135,7 @@ BUILT_IN: tuple[Resource, ...] = (
         "pods",
         short=("po",),
         categories=_ALL,
-        subresources=("binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "status"),
+        subresources=("binding", "eviction", "exec", "log", "portforward", "status"),
     ),
     _kind(
         CORE,
@@ -244,6 +241,14 @@ BUILT_IN: tuple[Resource, ...] = (
     _kind(DISCOVERY, "EndpointSlice", "endpointslices"),
 )
 """Every resource that is there without a CustomResourceDefinition."""
+
+LEFT_OUT = {
+    (CORE, "pods", "attach"): "containers keep no terminal to attach to: see kubectl logs -f and kubectl exec",
+    (CORE, "pods", "ephemeralcontainers"): "no container is added to a pod that runs: see kubectl exec",
+    (CORE, "pods", "proxy"): "HTTP is not passed on to pods: see kubectl port-forward",
+    (CORE, "services", "proxy"): "HTTP is not passed on to Services: see kubectl port-forward",
+}
+"""What people may look for among the subresources, by (group, plural, subresource), and what they are told."""
 
 CONFIG_MAPS = ResourceKey(CORE, "configmaps")
 CUSTOM_RESOURCE_DEFINITIONS = ResourceKey(EXTENSIONS, "customresourcedefinitions")

@@ -61,7 +61,7 @@ class NodeClient:
             raise ConnectionRefusedError(f"{host}:{port} cannot be reached from the node")
         return found.reader, found.writer
 
-    async def respond(self, call: Call, request: web.Request, rest: str) -> web.StreamResponse:
+    async def respond(self, call: Call, request: web.Request) -> web.StreamResponse:
         """Pass a request for a pod's `log`, `exec` or `portforward` on, and its answer back. Raises StatusError."""
         pod = self._reader.get(PODS, call.namespace, call.name)
         if pod is None:
@@ -77,9 +77,7 @@ class NodeClient:
         if call.subresource == "log":
             _check_started(pod, container)
             return await self._logs(request, f"/containerLogs/{path}")
-        if call.subresource == "exec":
-            return await self._pass_on(request, f"/exec/{path}")
-        raise bad_request(f"{call.subresource} of pods is not served")
+        return await self._pass_on(request, f"/exec/{path}")
 
     async def _logs(self, request: web.Request, path: str) -> web.StreamResponse:
         connector = aiohttp.UnixConnector(self._socket)

@@ -22,10 +22,10 @@ def default_pod_spec(spec: Document) -> None:
     account = spec.get("serviceAccountName") or spec.get("serviceAccount")
     if account:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
-    for kind in ("initContainers", "containers", "ephemeralContainers"):
+    for kind in ("initContainers", "containers"):
         for container in objects(spec, kind):
             _container(container)
-            if spec.get("hostNetwork") and kind != "ephemeralContainers":
+            if spec.get("hostNetwork"):
                 for port in objects(container, "ports"):
                     if not port.get("hostPort") and "containerPort" in port:
                         port["hostPort"] = port["containerPort"]

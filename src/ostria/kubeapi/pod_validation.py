@@ -71,7 +71,9 @@ def check_pod_spec(spec: Document, field: str = "spec") -> Iterator[Cause]:
     yield from _volumes(spec, field)
     volumes = {volume.get("name") for volume in objects(spec, "volumes")}
     names: set[str] = set()
-    for kind in ("initContainers", "containers", "ephemeralContainers"):
+    if spec.get("ephemeralContainers"):
+        yield causes.forbidden(f"{field}.ephemeralContainers", "no container is added to a pod that runs")
+    for kind in ("initContainers", "containers"):
         for place, container in enumerate(objects(spec, kind)):
             where = f"{field}.{kind}[{place}]"
             yield from _name(f"{where}.name", container.get("name"), names)

@@ -38,8 +38,9 @@ from ostria.kubeapi.errors import (
     unavailable,
     unsupported_media_type,
 )
+from ostria.kubeapi.kinds import LEFT_OUT
 from ostria.kubeapi.patches import json_patch, merge_patch, strategic_merge_patch
-from ostria.kubeapi.paths import Route, route
+from ostria.kubeapi.paths import route
 from ostria.kubeapi.requests import Attributes, Document, Resource, User
 from ostria.kubeapi.reviews import Reviews
 from ostria.kubeapi.selection import seen
@@ -65,14 +66,14 @@ _SHARED = 32
 _json = msgspec.json.Encoder()
 
 
-WAYS = ("attach", "exec", "log", "portforward", "proxy")
+WAYS = ("exec", "log", "portforward")
 
 
 class Passage(Protocol):
-    """The ways into pods, which are passed on to the node: one of WAYS below a pod or Service."""
+    """The ways into pods, which are passed on to the node: one of WAYS below a pod."""
 
-    async def respond(self, call: Call, request: web.Request, rest: str) -> web.StreamResponse:
-        """The answer; `rest` is the path that follows `proxy`. Raises StatusError."""
+    async def respond(self, call: Call, request: web.Request) -> web.StreamResponse:
+        """The answer. Raises StatusError."""
 
 
 Documents = Callable[[str], Document | None]
@@ -135,8 +136,7 @@ class Server:
             return _refused(internal("the request could not be served; the server's log says why"))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        found = route(request.method, request.rel_url.raw_path, request.query)
-        about = found.about
+        about = route(request.method, request.rel_url.raw_path, request.query)
         if about.path in ("/healthz", "/livez", "/readyz"):
             if about.path == "/readyz" and not self.ready:
                 raise unavailable("the server is about to end")
@@ -149,20 +149,22 @@ class Server:
         resource = self._registry.find(about.group, about.version, about.resource)
         if resource is None:
             raise no_such_resource()
-        return await self._serve(request, user, resource, found)
+        return await self._serve(request, user, resource, about)
 
-    async def _serve(self, request: web.Request, user: User, resource: Resource, found: Route) -> web.StreamResponse:
-        about, query = found.about, dict(request.query)
+    async def _serve(
+        self, request: web.Request, user: User, resource: Resource, about: Attributes
+    ) -> web.StreamResponse:
+        query = dict(request.query)
         agent = request.headers.get("User-Agent", "")
         # A namespace's own path names it twice, for authorization.
         namespace = about.namespace if resource.namespaced else ""
         call = Call(user, resource, namespace, about.name, about.subresource, options(query, agent=agent))
         if about.subresource and about.subresource not in resource.subresources:
-            raise no_such_resource()
+            raise no_such_resource(LEFT_OUT.get((resource.group, resource.plural, about.subresource), ""))
         if about.subresource in WAYS:
             if self._passage is None:
                 raise unavailable("no node runs here that could be asked")
-            return await self._passage.respond(call, request, found.rest)
+            return await self._passage.respond(call, request)
         if not about.subresource and about.verb not in resource.verbs:
             raise method_not_allowed()
         if self._reviews.answers(resource.group, resource.kind):

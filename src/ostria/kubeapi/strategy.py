@@ -96,18 +96,13 @@ def prepare_create(
 
 
 def prepare_update(
-    resource: Resource,
-    old: Document,
-    new: Document,
-    subresource: str,
-    now: float,
-    allocate: Allocate | None = None,
+    resource: Resource, old: Document, new: Document, subresource: str, allocate: Allocate | None = None
 ) -> Prepared:
     """The object that an update would store, but for its resourceVersion, and all that forbids it.
 
-    `subresource` is "" for the object itself, else `status`, `ephemeralcontainers`, `finalize`, `binding` (which may
-    write what is closed to others: a pod's node). The scale is written as an update of the object itself. If nothing
-    changes, the result equals `old` (but for managedFields, if those of `new` differ).
+    `subresource` is "" for the object itself, else `status`, `finalize`, `binding` (which may write what is closed to
+    others: a pod's node). The scale is written as an update of the object itself. If nothing changes, the result
+    equals `old` (but for managedFields, if those of `new` differ).
     """
     if subresource == "status":
         return _status_update(resource, old, new)
