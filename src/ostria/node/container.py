@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import termios
 from typing import Any
 
@@ -24,6 +25,9 @@ from ostria.node import linux
 
 Plan = dict[str, Any]
 """What `roots.plan_of` yields, as JSON."""
+
+# <asm-generic/ioctls.h>: unlock a terminal, and the number that it has.
+_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = (
@@ -102,6 +106,8 @@ def _become(plan: Plan, report: int, stdio: tuple[int, int, int], sock: socket.s
                 sock.sendall(b"?")
                 if sock.recv(1) != b"1":
                     os._exit(128)
+        if plan["tty"]:
+            stdio = (_terminal(plan, stdio[0]),) * 3
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
         if plan["tty"]:
@@ -125,6 +131,20 @@ def _become(plan: Plan, report: int, stdio: tuple[int, int, int], sock: socket.s
             report, {"error": f"{os.strerror(error.errno or 0)}: {where} (starting {plan['argv'][0]!r})", "code": code}
         )
         os._exit(code)
+
+
+def _terminal(plan: Plan, caller: int) -> int:
+    """A terminal of the container's own, which has a name there; its other end goes to the caller."""
+    ours = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+    fcntl.ioctl(ours, _TIOCSPTLCK, struct.pack("i", 0))
+    (number,) = struct.unpack("i", fcntl.ioctl(ours, _TIOCGPTN, struct.pack("i", 0)))
+    theirs = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY)
+    if plan["identity"]:
+        os.fchown(theirs, plan["uid"], plan["gid"])
+    with socket.socket(fileno=caller) as sock:
+        socket.send_fds(sock, [b"terminal"], [ours])
+    os.close(ours)
+    return theirs
 
 
 def _take_identity(plan: Plan) -> None:

@@ -15,6 +15,7 @@ import logging
 import os
 import pathlib
 import shutil
+import socket
 import struct
 import termios
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -24,12 +25,15 @@ import msgspec
 
 from ostria.node import logs, userns
 from ostria.node.ground import Ground, Settings
+from ostria.node.messages import Refused
 from ostria.node.pods import Pod, read_pod, stored_pod
 from ostria.node.sandbox import Sandbox, remove_folder
 from ostria.node.status import stamp
 from ostria.node.worker import Worker
 
 log = logging.getLogger(__name__)
+
+_TERMINAL_BOUND = 5.0
 
 
 class PodChange(NamedTuple):
@@ -213,15 +217,20 @@ class Node:
         run = worker.record.containers[container].run
         if stdio is not None:
             return Execution(worker.sandbox, worker.sandbox.exec(run, argv, stdio), None)
-        ours, theirs = os.openpty()
-        try:
-            started = worker.sandbox.exec(run, argv, (theirs, theirs, theirs), tty=True)
-        except BaseException:
-            os.close(ours)
-            raise
-        finally:
-            os.close(theirs)
-        return Execution(worker.sandbox, started, ours)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            started = worker.sandbox.exec(run, argv, (theirs.fileno(),) * 3, tty=True)
+            theirs.close()
+            ours.settimeout(_TERMINAL_BOUND)
+            # The terminal is made within the container, where it has a name; only its other end comes here.
+            try:
+                _, received, _, _ = socket.recv_fds(ours, 16, 1)
+            except TimeoutError:
+                received = []
+        if not received:
+            worker.sandbox.end_exec(started)
+            raise Refused("the container has given no terminal")
+        return Execution(worker.sandbox, started, received[0])
 
     async def port_forward(
         self, namespace: str, name: str, port: int
