@@ -11,6 +11,7 @@ nothing: what was applied last stands.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -118,6 +119,7 @@ class Follower:
         self._steps: asyncio.Queue[Diff] = asyncio.Queue()
         self._source = source or FolderSource(paths, namespace=namespace, follow=self._steps.put_nowait)
         self._awaited: dict[str, tuple[float, str]] = {}
+        self._hearing = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once what was in the files at the start has been applied, or refused."""
 
@@ -128,6 +130,10 @@ class Follower:
             group.create_task(self._hear_istiod(), name="istiod")
             group.create_task(self._notice_silence(), name="silence")
             await self._source.synced.wait()
+            with contextlib.suppress(TimeoutError):
+                # What istiod says before it is heard is lost.
+                async with asyncio.timeout(SILENCE):
+                    await self._hearing.wait()
             await self._take_what_is_due()
             await self._forget_what_left_meanwhile()
             for problem in self._source.statistics().problems:
@@ -259,11 +265,13 @@ class Follower:
     async def _hear_istiod(self) -> None:
         while True:
             try:
-                async for line in istiod_lines(self._api):
+                async for line in istiod_lines(self._api, self._hearing.set):
                     self._hear(line)
             except (ApiError, *FAILURES):
                 # It is being started, or started again.
                 pass
+            # There is nobody to hear: files are not kept waiting for that.
+            self._hearing.set()
             await asyncio.sleep(_PAUSE)
 
     def _hear(self, line: Mapping[str, Any]) -> None:
@@ -288,8 +296,8 @@ def enforced(proxies: int, milliseconds: float) -> str:
     return f"enforced by {proxies} {'proxy' if proxies == 1 else 'proxies'} in {took} ms"
 
 
-async def istiod_lines(api: Api) -> AsyncIterator[Mapping[str, Any]]:
-    """What an istiod that runs logs from now on, until its log ends. Raises ApiError and FAILURES."""
+async def istiod_lines(api: Api, begun: Callable[[], object]) -> AsyncIterator[Mapping[str, Any]]:
+    """What an istiod that runs logs from when `begun` is called, until its log ends. Raises ApiError and FAILURES."""
     listed = msgspec.json.decode(await api.get("/api/v1/pods", {"labelSelector": "app=istiod"}))
     running = [pod for pod in listed.get("items") or () if (pod.get("status") or {}).get("phase") == "Running"]
     if not running:
@@ -298,6 +306,7 @@ async def istiod_lines(api: Api) -> AsyncIterator[Mapping[str, Any]]:
     path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/log"
     params = {"container": "discovery", "follow": "true", "tailLines": "0"}
     async with api.stream(path, params) as pieces:
+        begun()
         rest = b""
         async for piece in pieces:
             *lines, rest = (rest + piece).split(b"\n")
