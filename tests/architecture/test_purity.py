@@ -25,6 +25,7 @@ SHELL_ROOMS = {"sources", "agent", "node", "samples", "apps", "cli", "testing"}
 SHELL = {
     "admission.server": "the webhook server",
     "base.clock": "the clock itself",
+    "base.footprint": "the process's own memory",
     "base.logs": "writes the log, and stamps its lines",
     "base.upgrades": "a server's connection, after HTTP",
     "capture.apply": "puts a plan into force, or takes it out",

@@ -25,14 +25,13 @@ import socket
 import sys
 import tempfile
 import uuid
-from asyncio import sslproto
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from aiohttp import web
 
-from ostria.base import logs
+from ostria.base import footprint, logs
 from ostria.kubeapi import pki
 from ostria.kubeapi.allocation import Ranges
 from ostria.kubeapi.api import Api
@@ -96,8 +95,6 @@ def settings_from(arguments: Sequence[str]) -> Settings:
 
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StoreError if the state cannot be used, OSError for the socket."""
-    # What asyncio reads into, for each TLS connection: 256 KiB unless told, and tens of watches would be 10 MB.
-    sslproto.SSLProtocol.max_size = 16 * 1024
     pki_folder = settings.state / "pki"
     pki_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _credentials(settings, pki_folder)
@@ -216,6 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = logs.configure(
         sys.stderr, logs.parse_levels(os.environ.get("OSTRIA_LOG", "")), as_json=not sys.stderr.isatty()
     )
+    footprint.keep_small()
     with contextlib.closing(handler):
         try:
             asyncio.run(run(settings))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ostria.apps import state
 from ostria.apps.following import Follower, Memory
-from ostria.base import logs
+from ostria.base import footprint, logs
 from ostria.sources.access import Access, AccessError, from_kubeconfig
 from ostria.sources.api import Api
 
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = logs.configure(
         sys.stderr, logs.parse_levels(os.environ.get("OSTRIA_LOG", "")), as_json=not sys.stderr.isatty()
     )
+    footprint.keep_small()
     mesh = state.Mesh(folder.name, folder)
     with contextlib.closing(handler):
         try:

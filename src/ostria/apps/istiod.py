@@ -27,7 +27,7 @@ from ostria.admission.server import Address as WebhookAddress
 from ostria.admission.server import Certificate as WebhookCertificate
 from ostria.admission.server import Server as WebhookServer
 from ostria.apps.control_plane import ControlPlane
-from ostria.base import logs
+from ostria.base import footprint, logs
 from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
 from ostria.identity.authority import Authority
@@ -246,6 +246,7 @@ def main(environ: Mapping[str, str] = os.environ, arguments: Sequence[str] | Non
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 65
+    footprint.keep_small()
     code = 0
     try:
         asyncio.run(_until_told(settings, access))

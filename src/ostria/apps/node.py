@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ostria import samples
-from ostria.base import logs
+from ostria.base import footprint, logs
 from ostria.base.clock import SystemClock
 from ostria.node import process, streaming
 from ostria.node.ground import Settings as KubeletSettings
@@ -186,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = logs.configure(
         sys.stderr, logs.parse_levels(os.environ.get("OSTRIA_LOG", "")), as_json=not sys.stderr.isatty()
     )
+    footprint.keep_small()
     with contextlib.closing(handler):
         if settings.down:
             asyncio.run(process.down(kubelet_settings(settings)))

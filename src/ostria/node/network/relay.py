@@ -47,10 +47,9 @@ class Relays:
 
 async def _pump(source: socket.socket, sink: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    buffer = bytearray(CHUNK)
-    view = memoryview(buffer)
-    while size := await loop.sock_recv_into(source, buffer):
+    # Most relays are silent for long (a watch): a buffer is there for as long as there is something in it.
+    while data := await loop.sock_recv(source, CHUNK):
         # The sink's pace is ours: nothing more is read before it has taken this.
-        await loop.sock_sendall(sink, view[:size])
+        await loop.sock_sendall(sink, data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
