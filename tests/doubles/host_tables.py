@@ -1,4 +1,8 @@
-"""What a machine has, as tables that can be compared: what a mesh must leave as it found it."""
+"""What of a machine belongs to one mesh, and what is left of it afterwards; and the host's own network.
+
+Other meshes may come and go meanwhile, as tests run side by side: so what is compared is what belongs to this one. That
+is found while it runs: every process that names its folder, their descendants, and what these hold.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +10,62 @@ import os
 import pathlib
 import shutil
 import subprocess
-from collections import Counter
 from typing import NamedTuple
 
+PROC = pathlib.Path("/proc")
+KINDS = ("mnt", "net", "pid", "user", "uts", "ipc", "cgroup")
 
-class Tables(NamedTuple):
-    """Processes of ours by command line, namespaces by kind, mounts, cgroups, sockets, files, the host's network."""
 
-    processes: Counter[str]
-    namespaces: Counter[str]
+class Belongings(NamedTuple):
+    """`processes` are process id and start time, `namespaces` and `sockets` their inodes as the kernel names them.
+
+    `when` they were looked at, in ticks since the machine began.
+    """
+
+    processes: frozenset[tuple[int, str]]
+    namespaces: frozenset[str]
+    sockets: frozenset[str]
     mounts: frozenset[str]
     cgroups: frozenset[str]
-    sockets: frozenset[str]
-    files: frozenset[str]
-    network: frozenset[str]
+    when: int
 
-    def differences(self, later: Tables) -> dict[str, tuple[object, object]]:
-        """By table: what has gone, and what has come."""
-        found: dict[str, tuple[object, object]] = {}
-        for name, before, after in zip(self._fields, self, later, strict=True):
-            if before != after:
-                found[name] = (before - after, after - before)
-        return found
+    def left(self, home: pathlib.Path) -> dict[str, object]:
+        """What of it still exists, and what else names the mesh's folder now; empty if all has gone."""
+        now = _processes()
+        listed = frozenset(now.values())
+        # The kernel gives a namespace's number to the next one: what has come since may have it.
+        old = [pid for pid, (_, began) in now.items() if int(began) <= self.when]
+        spaces = frozenset(name for pid in old for name in _namespaces(pid)) | _bound_namespaces()
+        found = {
+            "processes": (self.processes & listed) | {(pid, _command(pid)) for pid in named(home)},
+            "namespaces": self.namespaces & spaces,
+            "sockets": self.sockets & _listening(),
+            "mounts": _mounts(home),
+            "cgroups": frozenset(each for each in self.cgroups if pathlib.Path(each).exists()),
+        }
+        return {name: value for name, value in found.items() if value}
 
 
-def tables(*folders: pathlib.Path, marker: str) -> Tables:
-    """The tables now: processes whose command line or environment holds `marker`, files in `folders`."""
-    ours: Counter[str] = Counter()
-    spaces: Counter[str] = Counter()
-    seen: set[str] = set()
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-            if marker.encode() in command or marker.encode() in (entry / "environ").read_bytes():
-                ours[command.replace(b"\0", b" ").decode(errors="replace").strip()] += 1
-        except OSError:
-            continue
-        for kind in ("mnt", "net", "pid", "user", "uts", "ipc"):
-            try:
-                name = os.readlink(entry / "ns" / kind)
-            except OSError:
-                continue
-            if name not in seen:
-                seen.add(name)
-                spaces[kind] += 1
-    mounts = frozenset(line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines())
-    groups = frozenset(str(each) for each in pathlib.Path("/sys/fs/cgroup").rglob("*ostria*"))
-    files = frozenset(str(each) for folder in folders for each in folder.rglob("*"))
-    return Tables(ours, spaces, mounts, groups, _sockets(marker), files, network())
+def belongings(home: pathlib.Path) -> Belongings:
+    """What belongs to the mesh in this folder, which runs."""
+    now = _processes()
+    parents = {pid: _stat(pid)[1] for pid in now}
+    ours = set(named(home))
+    while more := {pid for pid, parent in parents.items() if str(parent).isdigit() and int(parent) in ours} - ours:
+        ours |= more
+    spaces = frozenset(name for pid in ours for name in _namespaces(pid)) - frozenset(_namespaces(os.getpid()))
+    inodes = {name for pid in ours for name in _sockets(pid)}
+    groups = frozenset(name for pid in ours for name in _groups(pid)) - frozenset(_groups(os.getpid()))
+    # Groups above it that the mesh has not made hold others too.
+    groups = frozenset(name for name in groups if "ostria" in name)
+    return Belongings(
+        frozenset((pid, now[pid][1]) for pid in ours if pid in now),
+        spaces,
+        frozenset(inodes) & _listening(),
+        _mounts(home),
+        groups,
+        max(int(began) for _, began in now.values()),
+    )
 
 
 def network() -> frozenset[str]:
@@ -67,26 +77,105 @@ def network() -> frozenset[str]:
         ["ip", "-6", "route", "show", "table", "all"],
         ["ip", "rule"],
         ["nft", "list", "ruleset"],
+        ["iptables-save"],
     ):
         if shutil.which(command[0]):
             output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout
-            found |= {f"{command[0]}: {line.strip()}" for line in output.splitlines()}
+            # Comments tell the time.
+            found |= {f"{command[0]}: {line.strip()}" for line in output.splitlines() if line[:1] != "#"}
     for name in ("route", "ipv6_route", "if_inet6", "dev_mcast"):
         with pathlib.Path(f"/proc/net/{name}").open() as table:
             found |= {f"{name}: {' '.join(line.split()[:4])}" for line in table}
     return frozenset(found)
 
 
-def _sockets(marker: str) -> frozenset[str]:
-    """Unix sockets with a path of ours, and the host's listening TCP ports."""
-    found: set[str] = set()
-    for line in pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]:
-        path = line.split()[7:]
-        if path and (marker in path[0] or "ostria" in path[0]):
-            found.add(path[0])
+def files(*folders: pathlib.Path) -> frozenset[str]:
+    """Every file and folder below these."""
+    return frozenset(str(each) for folder in folders for each in folder.rglob("*"))
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    found = {}
+    for entry in PROC.iterdir():
+        # A process that has ended and waits for its parent holds nothing any more.
+        if entry.name.isdigit() and (stat := _stat(int(entry.name)))[0] != "Z":
+            found[int(entry.name)] = (int(entry.name), stat[19])
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields after the name: state, parent, ...; 19 is when it began."""
+    return _text(PROC / str(pid) / "stat").rpartition(")")[2].split() or ["Z", "0", *["0"] * 18]
+
+
+def named(home: pathlib.Path) -> list[int]:
+    """The processes whose command or environment names the folder, but for our own."""
+    found = []
+    for pid in _processes():
+        words = _text(PROC / str(pid) / "cmdline") + _text(PROC / str(pid) / "environ")
+        if pid != os.getpid() and f"{home}" in words:
+            found.append(pid)
+    return found
+
+
+def _command(pid: int) -> str:
+    return _text(PROC / str(pid) / "cmdline").replace("\0", " ").strip()
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _namespaces(pid: int) -> list[str]:
+    found = []
+    for kind in KINDS:
+        try:
+            found.append(os.readlink(PROC / str(pid) / "ns" / kind))
+        except OSError:
+            continue
+    return found
+
+
+def _bound_namespaces() -> frozenset[str]:
+    """Namespaces that a mount keeps, without a process in them."""
+    lines = _text(PROC / "self" / "mountinfo").splitlines()
+    return frozenset(line.split()[3] for line in lines if " - nsfs " in line)
+
+
+def _mounts(home: pathlib.Path) -> frozenset[str]:
+    lines = _text(PROC / "self" / "mountinfo").splitlines()
+    return frozenset(line.split()[4] for line in lines if str(home) in line)
+
+
+def _sockets(pid: int) -> list[str]:
+    try:
+        entries = list((PROC / str(pid) / "fd").iterdir())
+    except OSError:
+        return []
+    found = []
+    for entry in entries:
+        try:
+            target = os.readlink(entry)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.append(target[8:-1])
+    return found
+
+
+def _listening() -> frozenset[str]:
+    """The inodes of the host's TCP sockets that listen, and of its Unix sockets."""
+    found = {line.split()[6] for line in _text(PROC / "net" / "unix").splitlines()[1:]}
     for name in ("tcp", "tcp6"):
-        for line in pathlib.Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+        for line in _text(PROC / "net" / name).splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
-                found.add(f"{name} {fields[1]}")
+                found.add(fields[9])
     return frozenset(found)
+
+
+def _groups(pid: int) -> list[str]:
+    return [f"/sys/fs/cgroup{line.partition('::')[2]}" for line in _text(PROC / str(pid) / "cgroup").splitlines()]

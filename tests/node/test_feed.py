@@ -29,6 +29,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.ports: Mapping[str, int] = {}
         self.refused: Mapping[str, str] = {}
 
     async def update(self, services: Iterable[Service], slices: Iterable[EndpointSlice]) -> None:
@@ -160,11 +161,17 @@ async def test_what_pods_mount_is_told_by_namespace_and_refused_node_ports_once(
     refused: list[str] = []
     world.feed.port_refused = lambda key, why: refused.append(f"{key.name} {why}")
     world.listener.refused = {"default/web:80": "port 30080 is taken"}
-    service = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": "10.96.1.1"}}
+    ports = [{"port": 80, "nodePort": 30080}, {"port": 443, "nodePort": 30443}]
+    world.listener.ports = {"default/web:443": 30444}
+    spec = {"clusterIP": "10.96.1.1", "ports": ports}
+    service = {"metadata": {"name": "web", "namespace": "default"}, "spec": spec}
     for _ in range(2):
         world.read("Service", service)
         await world.turn()
-    assert refused == ["web node port: port 30080 is taken"]
+    assert refused == [
+        "web node port: 30443 is taken on this machine, 127.0.0.1:30444 leads here",
+        "web node port: port 30080 is taken",
+    ]
 
 
 async def test_a_network_that_refuses_is_told_again(world: World) -> None:

@@ -99,9 +99,14 @@ def _document(file: str, problem: Problem) -> Document | None:
 
 async def overview(api: Api, access: Access, memory: Memory) -> Overview:
     """All of it. Raises ApiError and `sources.api.FAILURES`."""
-    pods = msgspec.json.decode(await api.get("/api/v1/pods")).get("items") or ()
-    found = await problems(access)
-    return Overview(tuple(map(workload, pods)), located(found, memory), pod_troubles(pods))
+    workloads, troubles = await pods(api)
+    return Overview(workloads, located(await problems(access), memory), troubles)
+
+
+async def pods(api: Api) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
+    """All pods, and what is wrong with them. Raises ApiError and `sources.api.FAILURES`."""
+    found = msgspec.json.decode(await api.get("/api/v1/pods")).get("items") or ()
+    return tuple(map(workload, found)), pod_troubles(found)
 
 
 def workload(pod: Mapping[str, Any]) -> Workload:

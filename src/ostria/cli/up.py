@@ -163,7 +163,6 @@ async def _run(
     if args.detach:
         context.output.progress("It runs in the background. End it: ostria down")
         return Exit.OK
-    context.output.progress("Ctrl-C ends it.")
     await _watch(mesh, context)
     if state.holder(mesh) is not None:
         end(mesh, context)
@@ -276,19 +275,23 @@ async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> None:
 
 
 async def _watch(mesh: state.Mesh, context: Context) -> None:
-    """Print what is applied and what goes wrong, until Ctrl-C, SIGTERM or the mesh's end."""
+    """Show what runs, what is applied and what goes wrong, until Ctrl-C, SIGTERM or the mesh's end."""
     from ostria.apps import local_mesh
+    from ostria.cli import live_view
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+    context.output.progress("Ctrl-C ends it.")
     logs = {name: mesh.logs / f"{name}.log" for name in ("follow", "supervisor")}
+    view = live_view.LiveView(mesh, context) if live_view.fits(context) else None
+    say = view.say if view else context.output.progress
 
     async def show(name: str) -> None:
         async for line in local_mesh.said(logs[name], local_mesh.size(logs[name])):
             if name == "follow" or line.get("level") in ("warning", "error"):
-                context.output.progress(str(line.get("msg", "")))
+                say(str(line.get("msg", "")))
 
     async def notice_end() -> None:
         # Whoever else ends the mesh says nothing to us: its lock is free then.
@@ -298,6 +301,8 @@ async def _watch(mesh: state.Mesh, context: Context) -> None:
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(show(name)) for name in logs] + [group.create_task(notice_end())]
+        if view:
+            tasks.append(group.create_task(view.run()))
         await stop.wait()
         for task in tasks:
             task.cancel()

@@ -49,6 +49,10 @@ class Network(Protocol):
         """Serve these Services and no others."""
 
     @property
+    def ports(self) -> Mapping[str, int]:
+        """The host's port of each node port ("NAMESPACE/SERVICE:PORT"): another one where that is taken."""
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """The node ports ("NAMESPACE/SERVICE:PORT") that could not be had, and why."""
 
@@ -57,7 +61,7 @@ class Feed:
     """See the module; it is the kubelet's `PodSource`.
 
     `objects_changed` is told of namespaces whose ConfigMaps or Secrets have changed, `ports_changed` of Services whose
-    ports of the host have, `port_refused` of those that could not have one.
+    ports of the host have, `port_refused` of those that could not have one, or not the one they name.
     """
 
     def __init__(self, mirror: Mirror, network: Network, host_ports: HostPorts, node_name: str, clock: Clock) -> None:
@@ -74,7 +78,7 @@ class Feed:
         self._told = asyncio.Event()
         self._serving: frozenset[str] = frozenset()
         self._ending: set[str] = set()
-        self._refused: frozenset[str] = frozenset()
+        self._told_ports: frozenset[tuple[tuple[Key, str], str]] = frozenset()
         self._apply: Callable[[Sequence[PodChange]], object] | None = None
         self._group: asyncio.TaskGroup
 
@@ -171,14 +175,20 @@ class Feed:
         for slot in sorted(refused):
             self.port_refused(slot[0], self._host_ports.refused[slot])
             self.ports_changed(slot[0])
-        self._tell_of_node_ports({self._name(each): key_of(each) for each in services})
+        self._tell_of_node_ports(services)
 
-    @staticmethod
-    def _name(service: Document) -> str:
-        return "/".join(key_of(service))
-
-    def _tell_of_node_ports(self, services: Mapping[str, Key]) -> None:
-        now = {name: why for name, why in self._network.refused.items() if name.rpartition(":")[0] in services}
-        for name in sorted(now.keys() - self._refused):
-            self.port_refused(services[name.rpartition(":")[0]], f"node port: {now[name]}")
-        self._refused = frozenset(now)
+    def _tell_of_node_ports(self, services: Iterable[Document]) -> None:
+        """Say of each node port, once, that this machine has another one for it, or none."""
+        now: dict[tuple[Key, str], str] = {}
+        for service in services:
+            key = key_of(service)
+            for port in service["spec"].get("ports") or ():
+                name, number = f"{'/'.join(key)}:{port['port']}", port.get("nodePort")
+                if name in self._network.refused:
+                    now[key, name] = f"node port: {self._network.refused[name]}"
+                elif number and self._network.ports.get(name, number) != number:
+                    found = self._network.ports[name]
+                    now[key, name] = f"node port: {number} is taken on this machine, 127.0.0.1:{found} leads here"
+        for (key, _), words in sorted(now.items() - self._told_ports):
+            self.port_refused(key, words)
+        self._told_ports = frozenset(now.items())
