@@ -11,9 +11,10 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 import pytest
+
+from doubles.api_process import Done
 
 BOUND = 60.0
 
@@ -22,14 +23,6 @@ images:
   "web:*": {command: ["${python}", "-m", "http.server", "8000"]}
   "broken:*": {command: ["false"]}
 """
-
-
-class Done(NamedTuple):
-    """How a command has ended, and what it has said."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Process:
@@ -100,17 +93,17 @@ class LocalCluster:
         await down._process.wait()
         shutil.rmtree(self.run, ignore_errors=True)
 
-    async def kubectl(self, *arguments: str, text: str = "") -> Done:
-        """Run kubectl with a manifest on its standard input."""
+    async def started(self, *command: str) -> asyncio.subprocess.Process:
+        """A program that finds this cluster in its environment, in the cluster's folder, with pipes to talk to it."""
+        pipe = asyncio.subprocess.PIPE
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.folder)}
-        process = await asyncio.create_subprocess_exec(
-            os.environ.get("KUBECTL", "kubectl"),
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment,
+        return await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=self.folder
         )
+
+    async def kubectl(self, *arguments: str, text: str = "", program: str = "") -> Done:
+        """Run kubectl (that of PATH, unless told otherwise) with a manifest on its standard input."""
+        process = await self.started(program or _kubectl(), *arguments)
         try:
             async with asyncio.timeout(BOUND):
                 out, err = await process.communicate(text.encode())
@@ -138,10 +131,14 @@ class LocalCluster:
         return "\n".join(parts)[-15_000:]
 
 
+def _kubectl() -> str:
+    return os.environ.get("KUBECTL", "kubectl").partition(":")[0] or "kubectl"
+
+
 @contextlib.asynccontextmanager
 async def local_cluster(folder: pathlib.Path) -> AsyncIterator[LocalCluster]:
     """A cluster for the time of a block; nothing of it is left."""
-    if shutil.which(os.environ.get("KUBECTL", "kubectl")) is None:
+    if shutil.which(_kubectl()) is None:
         pytest.skip("there is no kubectl")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

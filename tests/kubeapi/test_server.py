@@ -112,6 +112,12 @@ async def test_a_page_of_forgotten_times_must_be_begun_again(client: Client) -> 
     assert (code, status["reason"]) == (410, "Expired")
 
 
+async def test_what_is_not_found_has_details_even_if_they_say_nothing(client: Client) -> None:
+    """kubectl debug looks into them before it falls back, and ends with a fault of its own where there are none."""
+    code, status = await client.ask("PATCH", "/api/v1/namespaces/default/pods/web/ephemeralcontainers", {})
+    assert (code, status["reason"], status["details"]) == (404, "NotFound", {})
+
+
 async def test_a_list_is_of_the_moment_that_is_asked_for(client: Client) -> None:
     then = (await client.make("a"))["metadata"]["resourceVersion"]
     await client.make("b")

@@ -35,7 +35,8 @@ class StatusError(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if self.details:
+        # Clients look into the details of what is not found without asking whether there are any: kubectl debug ends.
+        if self.details or self.code == 404:
             found["details"] = self.details
         return found
 
