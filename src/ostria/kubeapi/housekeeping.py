@@ -1,31 +1,34 @@
-"""What follows from deletions, done: namespaces and definitions drained, what lost its owners deleted.
+"""What follows from deletions, done: namespaces and definitions drained, what lost its owners deleted; old events too.
 
     every event -> Graph, draining containers -> duties -> the pipeline, like anybody's requests
 
-A duty that fails (an admission webhook that does not answer) is tried again a little later.
+A duty that fails (an admission webhook that does not answer) is tried again a little later, and later each time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 from ostria.kubeapi.calls import Call, DeleteOptions, Options
 from ostria.kubeapi.errors import StatusError
+from ostria.kubeapi.events import is_over
 from ostria.kubeapi.garbage import Duty, Graph, Place
-from ostria.kubeapi.kinds import NAMESPACES
+from ostria.kubeapi.kinds import EVENT, NAMESPACES
 from ostria.kubeapi.namespaces import drain, is_draining, let_go
 from ostria.kubeapi.requests import Document, ResourceKey, User
+from ostria.kubeapi.retries import Retries
 from ostria.kubeapi.service import Service
 from ostria.kubeapi.store import Event
 
 log = logging.getLogger("ostria.apiserver")
 
 COLLECTOR = User("system:serviceaccount:kube-system:generic-garbage-collector", ("system:masters",))
-AGAIN = 1.0
-"""Seconds until what failed is tried again."""
+SWEEP = 60.0
+"""Seconds between two looks for events that have been kept long enough."""
 
 
 class Housekeeper:
@@ -34,9 +37,9 @@ class Housekeeper:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._graph = Graph()
-        self._draining: dict[tuple[ResourceKey, str], None] = {}
-        self._failed: list[Duty] = []
-        self._stuck = False
+        self._draining: dict[Place, None] = {}
+        self._duties: Retries[Duty] = Retries()
+        self._drains: Retries[Place] = Retries()
         self._woken = asyncio.Event()
         store = service.store
         for key in store.resources():
@@ -47,7 +50,7 @@ class Housekeeper:
     def _note(self, key: ResourceKey, event: Event) -> None:
         if event.type == "DELETED":
             self._graph.lose(event.document)
-            self._draining.pop((key, event.name), None)
+            self._forget(Place(key, "", event.name))
         else:
             self._see(key, event.document)
         self._woken.set()
@@ -55,25 +58,46 @@ class Housekeeper:
     def _see(self, key: ResourceKey, document: Document) -> None:
         self._graph.see(key, document)
         if is_draining(key, document):
-            self._draining[key, document["metadata"]["name"]] = None
+            self._draining[Place(key, "", document["metadata"]["name"])] = None
+
+    def _forget(self, place: Place) -> None:
+        self._draining.pop(place, None)
+        self._drains.done(place)
 
     async def run(self) -> None:
         """Do what is to be done, now and whenever something has changed."""
         self._woken.set()
+        loop = asyncio.get_running_loop()
+        swept = loop.time()
         while True:
-            try:
-                async with asyncio.timeout(AGAIN if self._failed or self._stuck else None):
+            now = loop.time()
+            pauses = (self._duties.wait(now), self._drains.wait(now), swept + SWEEP - now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(min(each for each in pauses if each is not None), 0)):
                     await self._woken.wait()
-            except TimeoutError:
-                pass
             self._woken.clear()
-            again, self._failed = self._failed, []
-            for duty in (*again, *self._graph.duties()):
-                if not await self._tried(duty.place, partial(self._do, duty)):
-                    self._failed.append(duty)
-            self._stuck = False
-            for key, name in list(self._draining):
-                await self._drain(key, name)
+            for duty in dict.fromkeys((*self._duties.due(loop.time()), *self._graph.duties())):
+                if await self._tried(duty.place, partial(self._do, duty)):
+                    self._duties.done(duty)
+                else:
+                    self._duties.failed(duty, loop.time())
+            for place in [each for each in self._draining if not self._drains.rests(each, loop.time())]:
+                if await self._drain(place):
+                    self._drains.done(place)
+                else:
+                    self._drains.failed(place, loop.time())
+            if loop.time() - swept >= SWEEP:
+                swept = loop.time()
+                await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Delete the events that have been kept long enough."""
+        now = self._service.surroundings.now()
+        for event in [each for each in self._service.store.list(EVENT.key) if is_over(each, now)]:
+            metadata = event["metadata"]
+            place = Place(EVENT.key, metadata["namespace"], metadata["name"])
+            if call := self._call(place):
+                await self._tried(place, partial(self._service.delete, call, DeleteOptions(uid=metadata["uid"])))
 
     async def _tried(self, place: Place, act: Callable[[], Awaitable[object]]) -> bool:
         """Whether it is done, or need not be done any more."""
@@ -108,25 +132,27 @@ class Housekeeper:
         else:
             await self._service.patch(call, lambda live: _released(live, duty.finalizer))
 
-    async def _drain(self, key: ResourceKey, name: str) -> None:
-        place = Place(key, "", name)
+    async def _drain(self, place: Place) -> bool:
+        """Go on with emptying a container; whether nothing has failed on the way."""
+        key = place.key
         container = self._service.store.get(*place)
         call = self._call(place)
         if container is None or call is None or not is_draining(key, container):
-            self._draining.pop((key, name), None)
-            return
+            self._forget(place)
+            return True
+        well = True
         left = drain(container, key, self._service.store)
         for each in left.to_delete:
             inner = self._call(each)
             if inner is not None:
                 wished = DeleteOptions(propagation="Background")
-                self._stuck |= not await self._tried(each, partial(self._service.delete, inner, wished))
+                well &= await self._tried(each, partial(self._service.delete, inner, wished))
         # What waits to go wakes us when it has gone.
         if drain(container, key, self._service.store).is_empty:
             part = "finalize" if key == NAMESPACES else ""
             ending = call._replace(subresource=part)
-            done = await self._tried(place, lambda: self._service.patch(ending, lambda live: let_go(key, live)))
-            self._stuck |= not done
+            well &= await self._tried(place, lambda: self._service.patch(ending, lambda live: let_go(key, live)))
+        return well
 
 
 def _disowned(document: Document, owners: frozenset[str]) -> Document:
