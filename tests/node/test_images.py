@@ -130,6 +130,27 @@ def test_a_volume_finds_a_place_that_the_machine_lacks() -> None:
     assert plan["dropped"] == [1], "a capability that the kernel does not know cannot be dropped"
 
 
+def test_a_volume_over_our_installation_does_not_hide_it() -> None:
+    """A checkout below /tmp, and a pod with a /tmp of its own."""
+    mounts = [Mount("/v/home", "/home", writable=True), Mount("/v/tmp", "/home/me/venv/tmp", writable=True)]
+    plan, _ = plan_of(
+        MACHINE,
+        PLAIN,
+        Program(("x",), {}, "/"),
+        mounts,
+        root="/r",
+        skeleton="/s",
+        is_folder=lambda _: True,
+        own_pids=True,
+    )
+    assert plan["volumes"] == [
+        Mount("/v/home", "/home", writable=True),
+        Mount("/home/me/venv", "/home/me/venv", writable=False),
+        Mount("/v/tmp", "/home/me/venv/tmp", writable=True),
+    ]
+    assert [path for path, _, _ in plan["binds"]] == ["/usr", "/opt"]
+
+
 def test_what_is_not_honoured_is_said() -> None:
     container = {"name": "c", "ports": [{"containerPort": 1, "hostPort": 2}], "resources": {"limits": {"cpu": 1}}}
     pod = read_pod(

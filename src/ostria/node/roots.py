@@ -135,6 +135,9 @@ def plan_of(
     for mount in placed:
         if _below(mount.path, machine.folders) and is_folder(mount.path) is None:
             missing.append(mount)
+    # A volume may lie over our installation (a /tmp of a pod's own, and a checkout below /tmp): that is shown within it.
+    covered = [path for path in machine.installation if any(path.startswith(f"{each.path}/") for each in placed)]
+    placed += [Mount(path, path, writable=False) for path in covered]
     layered = {"/etc", *(folder for mount in missing for folder in machine.folders if _below(mount.path, [folder]))}
     made = Skeleton(
         tuple(mount.path for mount in missing if is_folder(mount.source)),
@@ -147,7 +150,7 @@ def plan_of(
         "overlays": [((skeleton + folder, folder), folder) for folder in machine.folders if folder in layered],
         "binds": [
             *((folder, folder, False) for folder in machine.folders if folder not in layered),
-            *((path, path, False) for path in machine.installation),
+            *((path, path, False) for path in machine.installation if path not in covered),
         ],
         "closed": machine.private_folders,
         "guarded": not identity.privileged,
