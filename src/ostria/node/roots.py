@@ -135,7 +135,7 @@ def plan_of(
     for mount in placed:
         if _below(mount.path, machine.folders) and is_folder(mount.path) is None:
             missing.append(mount)
-    # A volume may lie over our installation (a /tmp of a pod's own, and a checkout below /tmp): that is shown within it.
+    # A volume may lie over our installation (a pod's own /tmp, and a checkout below /tmp), which is shown within it.
     covered = [path for path in machine.installation if any(path.startswith(f"{each.path}/") for each in placed)]
     placed += [Mount(path, path, writable=False) for path in covered]
     layered = {"/etc", *(folder for mount in missing for folder in machine.folders if _below(mount.path, [folder]))}
