@@ -14,7 +14,7 @@ _OPENAPI = "/openapi/v3"
 
 
 def documents(registry: Registry, schemas: Schemas, issuer: Issuer, address: str) -> Callable[[str], Document | None]:
-    """What answers a path with a document, or with None where there is nothing. OpenAPI v2 is not served.
+    """What answers a path with a document, or with None where there is nothing.
 
     `address` is where clients reach the server (HOST:PORT).
     """

@@ -1,8 +1,8 @@
 """The OpenAPI v3 documents below /openapi/v3: what `kubectl apply` and `kubectl explain` learn of kinds.
 
 An index names a document for each group and version; its address carries a hash of what it says, so that clients may
-keep it for ever. See https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3. OpenAPI v2 is not
-served: kubectl from 1.29 on does not need it, and its address answers that there is nothing.
+keep it for ever. See https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3. Of OpenAPI v2 there is
+an empty document only: kubectl asks it about kinds that v3 does not know, before it says that there is no such kind.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from ostria.kubeapi.schemas import Schemas, complete
 
 Definition = Callable[[Resource], Document | None]
 """The CustomResourceDefinition that brought a resource; None for the built-in ones."""
+
+V2_PATH, V2_MEDIA = "/openapi/v2", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""Where the document of version 2 is; the `@` with which kubectl asks for it may not stand in an answer."""
+V2_EMPTY = b"\x0a\x032.0\x12\x13\x0a\x0aKubernetes\x12\x05empty"
+"""`swagger: "2.0"` with the `info` that each document has, as gnostic's openapi.v2 Document; it defines nothing."""
 
 _REF = "#/components/schemas/"
 _PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")

@@ -39,6 +39,7 @@ from ostria.kubeapi.errors import (
     unsupported_media_type,
 )
 from ostria.kubeapi.kinds import LEFT_OUT
+from ostria.kubeapi.openapi import V2_EMPTY, V2_MEDIA, V2_PATH
 from ostria.kubeapi.patches import json_patch, merge_patch, strategic_merge_patch
 from ostria.kubeapi.paths import route
 from ostria.kubeapi.requests import Attributes, Document, Resource, User
@@ -246,6 +247,8 @@ class Server:
         if about.verb != "get":
             raise method_not_allowed()
         path, media = about.path.rstrip("/"), "application/json"
+        if path == V2_PATH:
+            return web.Response(body=V2_EMPTY, headers={"Content-Type": V2_MEDIA})
         accept = request.headers.get("Accept", "").replace(" ", "")
         if path in ("/api", "/apis"):
             offered = (
