@@ -158,7 +158,9 @@ class Supervisor:
             log.error("%s", error)
             return
         running = self._children.get(NODE)
-        if running is not None and node(self._mesh, before) != node(self._mesh, self._record):
+        # Its ports are what it has said itself: the next one is to have the same.
+        asked = self._record._replace(ports=before.ports)
+        if running is not None and node(self._mesh, before) != node(self._mesh, asked):
             # Its settings are its command line. Pods do not notice, as the next one takes them over.
             running.child.send(signal.SIGTERM)
         follower = self._children.get(FOLLOW)

@@ -35,6 +35,8 @@ from ostria.node.security import decide as decide_security
 
 log = logging.getLogger(__name__)
 
+_SHARE_OF_AGE, _LEAST_PAUSE = 8, 0.05
+"""What is starting is probed again after a fraction of its age (one eighth), and not before so many seconds."""
 _KILL_SOON = 2.0
 """Seconds that a program has after TERM even if preStop has used up the grace period, as kubelet grants."""
 
@@ -423,17 +425,25 @@ class Worker:
     async def _until(self, program: Container, probe: Probe, kind: str, *, passing: bool) -> bool:
         """Probe until it stands at `passing`; a startup probe also until it fails for good. Return how it stands."""
         second, tally = self._ground.settings.second, Tally()
-        known = self.record.containers[program.name]
-        since = self._ground.clock.now() - known.started
-        await asyncio.sleep(max(probe.initial_delay_seconds * second - since, 0.0))
+        period = max(probe.period_seconds, 1) * second
+        started, now = self.record.containers[program.name].started, self._ground.clock.now
+        await asyncio.sleep(max(probe.initial_delay_seconds * second - (now() - started), 0.0))
+        due = now()
         while True:
             found = await probes.attempt(probe, program, self.runner(program.name))
-            tally = tally.after(probe, passed=found.passed)
-            if not found.passed:
-                self._say("Warning", "Unhealthy", f"{kind} probe failed: {found.message}", program.name, again=True)
-            if tally.passing is passing or (kind == "Startup" and tally.passing is not None):
-                return bool(tally.passing)
-            await asyncio.sleep(max(probe.period_seconds, 1) * second)
+            if found.passed or now() >= due:
+                due = now() + period
+                tally = tally.after(probe, passed=found.passed)
+                if not found.passed:
+                    self._say("Warning", "Unhealthy", f"{kind} probe failed: {found.message}", program.name, again=True)
+                if tally.passing is passing or (kind == "Startup" and tally.passing is not None):
+                    return bool(tally.passing)
+            pause = due - now()
+            if passing and not found.passed and probe.exec is None:
+                # What is only starting is asked in between as well, without it being counted: that it answers is
+                # seen within a fraction of the time that its start took, however long the period is.
+                pause = min(pause, max((now() - started) / _SHARE_OF_AGE, _LEAST_PAUSE * second))
+            await asyncio.sleep(max(pause, 0.0))
 
     async def run_within(self, container: str, argv: list[str]) -> tuple[int, str]:
         """Run a command in a container. Raises OSError."""
