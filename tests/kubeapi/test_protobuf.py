@@ -163,7 +163,10 @@ def without_empty(value: Any) -> Any:
 
 @pytest.mark.parametrize("story", read(STORIES), ids=lambda story: story["words"][0])
 async def test_what_kubectl_creates_is_read(recorder: Recorder, version: Kubectl, tmp_path: Any, story: Any) -> None:
-    assert without_empty(await created(recorder, version, tmp_path, *story["words"])) == story["reads"]
+    found = await created(recorder, version, tmp_path, *story["words"])
+    # JSON says of a new object's status that nothing has been counted yet.
+    found.pop("status", None)
+    assert without_empty(found) == story["reads"]
 
 
 class Filler:
@@ -205,6 +208,9 @@ async def test_every_field_of_a_pod_and_a_job_is_read(recorder: Recorder, versio
     spec = {"schedule": "* * * * *", "jobTemplate": template}
     recorder.cron_job = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec}
     found = await created(recorder, version, tmp_path, "job", "once", "--from=cronjob/whole")
+    if not recorder.bodies[-1].startswith(ENVELOPE):
+        assert version.version < "v1.32", "from then on it writes protobuf"
+        return
     assert len(template["spec"]["template"]["spec"]) >= 35
     assert found["spec"] == template["spec"]
 

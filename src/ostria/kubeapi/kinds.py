@@ -188,6 +188,16 @@ BUILT_IN: tuple[Resource, ...] = (
         subresources=_STATUS,
         unacted="replicas stay as they are written",
     ),
+    # What older clients write; objects are stored as the newer version has them.
+    _kind(
+        AUTOSCALING,
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+        short=("hpa",),
+        categories=_ALL,
+        subresources=_STATUS,
+        unacted="replicas stay as they are written",
+    )._replace(storage_version="v2"),
     _kind(BATCH, "CronJob", "cronjobs", short=("cj",), categories=_ALL, subresources=_STATUS, unacted="no Job is made"),
     _kind(BATCH, "Job", "jobs", categories=_ALL, subresources=_STATUS),
     _kind(NETWORKING, "IngressClass", "ingressclasses", of_cluster=True, unacted="no Ingress is served"),
@@ -251,6 +261,7 @@ LEFT_OUT = {
 """What people may look for among the subresources, by (group, plural, subresource), and what they are told."""
 
 CONFIG_MAPS = ResourceKey(CORE, "configmaps")
+AUTOSCALERS = ResourceKey(AUTOSCALING, "horizontalpodautoscalers")
 CUSTOM_RESOURCE_DEFINITIONS = ResourceKey(EXTENSIONS, "customresourcedefinitions")
 NAMESPACES = ResourceKey(CORE, "namespaces")
 PODS = ResourceKey(CORE, "pods")

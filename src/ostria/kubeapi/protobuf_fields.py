@@ -257,6 +257,12 @@ _MESSAGES = {
     "autoscaling.v1.Scale": _OBJECT,
     "autoscaling.v1.ScaleSpec": "replicas",
     "autoscaling.v1.ScaleStatus": "replicas selector",
+    "autoscaling.v1.HorizontalPodAutoscaler": _OBJECT,
+    "autoscaling.v1.HorizontalPodAutoscalerSpec": """scaleTargetRef! minReplicas? maxReplicas
+        targetCPUUtilizationPercentage?""",
+    "autoscaling.v1.CrossVersionObjectReference": "kind name apiVersion",
+    "autoscaling.v1.HorizontalPodAutoscalerStatus": """observedGeneration? lastScaleTime? currentReplicas
+        desiredReplicas currentCPUUtilizationPercentage?""",
     "autoscaling.v2.HorizontalPodAutoscaler": _OBJECT,
     "autoscaling.v2.HorizontalPodAutoscalerSpec": "scaleTargetRef! minReplicas? maxReplicas metrics behavior",
     "autoscaling.v2.CrossVersionObjectReference": "kind name apiVersion",

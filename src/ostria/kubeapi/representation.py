@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ostria.kubeapi import events
+from ostria.kubeapi import autoscalers, events
 from ostria.kubeapi.errors import StatusError
-from ostria.kubeapi.kinds import EVENT
+from ostria.kubeapi.kinds import AUTOSCALERS, EVENT
 from ostria.kubeapi.requests import Document, Resource
 from ostria.kubeapi.tables import table
 
@@ -27,6 +27,7 @@ class Form(NamedTuple):
 
 
 WHOLE = Form()
+_CONVERTED = {EVENT.key: events.converted, AUTOSCALERS: autoscalers.converted}
 _JSON = ("application/json", "application/*", "*/*", "")
 _FORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 
@@ -49,11 +50,11 @@ def negotiate(accept: str, include_object: str = "") -> Form:
 
 
 def of_version(resource: Resource, document: Document) -> Document:
-    """An object in the version of a resource. Versions of a kind differ in nothing but their name, but for Events."""
+    """An object in the version of a resource. Versions differ in nothing but their name, but for what is converted."""
     if document.get("apiVersion") == resource.api_version and document.get("kind") == resource.kind:
         return document
-    if resource.key == EVENT.key:
-        document = events.converted(resource, document)
+    if resource.key in _CONVERTED:
+        return _CONVERTED[resource.key](resource, document)
     return {**document, "apiVersion": resource.api_version, "kind": resource.kind}
 
 
