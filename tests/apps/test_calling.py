@@ -44,6 +44,13 @@ def test_a_host_is_told_as_app_and_version(address: str, who: str) -> None:
     assert calling.by_version({address: 3}, pods) == {who: 3}
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_log_is_waited_for_only_where_one_is_written(writes: bool) -> None:
+    log = {"typed_config": {"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"}}
+    listener = {"name": "virtualOutbound", "access_log": [log] if writes else []}
+    assert calling.writes_log({"configs": [{"active_state": {"listener": listener}}]}) is writes
+
+
 def test_without_a_log_envoys_own_counts_of_hosts_say_it() -> None:
     def host(address: str, total: int) -> dict[str, object]:
         return {

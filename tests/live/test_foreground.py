@@ -183,7 +183,7 @@ async def test_a_folder_is_followed_in_a_terminal(home: pathlib.Path):
             printed = (await mesh.ostria("status", code=79)).output
             assert "VirtualService shop/web spec.http[0].route[0].destination.subset" in printed
             assert "rule.yaml:8:" in printed
-            assert "try: its subsets are v1" in printed
+            assert "try: did you mean `v1`?" in printed
 
             # A deleted file takes what it brought, and nothing else.
             at = len(shown.text)

@@ -93,6 +93,11 @@ def counts_of_hosts(clusters: Mapping[str, Any]) -> Counter[str]:
     return counts
 
 
+def writes_log(dump: Mapping[str, Any]) -> bool:
+    """Whether listeners write an access log, by Envoy's own word (`/config_dump?resource=dynamic_listeners`)."""
+    return b"envoy.extensions.access_loggers." in msgspec.json.encode(dump)
+
+
 def by_version(hosts: Mapping[str, int], pods: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Counts by host as counts by app and version: `reviews v1`; a host that is no pod counts as itself."""
     names: dict[str, str] = {}
@@ -129,7 +134,8 @@ async def call(
     if ask is None:
         return outcome
     total = request.number
-    seen = [] if given else await _wait_logged(api, namespace, name, agent, total, outcome.seconds)
+    waits = not given and writes_log(await ask("/config_dump?resource=dynamic_listeners"))
+    seen = await _wait_logged(api, namespace, name, agent, total, outcome.seconds) if waits else []
     if seen:
         hosts: Counter[str] = Counter(each.host for each in seen)
         flags = Counter(flag for each in seen for flag in each.flags.split(",") if flag != "-")
