@@ -54,6 +54,7 @@ class Settings(NamedTuple):
     host_paths: tuple[str, ...] = ()
     shared_paths: tuple[str, ...] = ()
     down: bool = False
+    begin: int | None = None
 
 
 def settings_from(arguments: Sequence[str]) -> Settings:
@@ -72,6 +73,7 @@ def settings_from(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--host-path", action="append", default=[], metavar="DIR", help="pods may read it")
     parser.add_argument("--shared-path", action="append", default=[], metavar="DIR", help="pods may change it")
     parser.add_argument("--down", action="store_true", help="end every pod, and all that belongs to the node")
+    parser.add_argument("--begin-fd", type=int, metavar="N", help="begin when this is closed at its other end")
     given = parser.parse_args(arguments)
     if not given.down and (given.kubeconfig is None or given.socket is None):
         parser.error("--kubeconfig and --socket are needed")
@@ -87,6 +89,7 @@ def settings_from(arguments: Sequence[str]) -> Settings:
         tuple(given.host_path),
         tuple(given.shared_path),
         given.down,
+        given.begin_fd,
     )
 
 
@@ -191,6 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.down:
             asyncio.run(process.down(kubelet_settings(settings)))
             return 0
+        if settings.begin is not None:
+            with os.fdopen(settings.begin, "rb") as begun:
+                begun.read()
         try:
             access = from_kubeconfig([settings.kubeconfig], {})
             images = ImageMaps(settings.images)

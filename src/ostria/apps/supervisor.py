@@ -64,8 +64,8 @@ def apiserver(mesh: state.Mesh, record: state.Record, listening: int, ready: int
     )
 
 
-def node(mesh: state.Mesh, record: state.Record) -> Program:
-    """The node, with what the person has said about ports, images and the host."""
+def node(mesh: state.Mesh, record: state.Record, begin: int | None = None) -> Program:
+    """The node, with what the person has said about ports, images and the host; it begins once `begin` is closed."""
     settings = record.settings
     ports = {80: record.ports.get("gateway"), 443: record.ports.get("gateway-tls")}
     words = [f"{port}:{host}" for port, host in ports.items() if host]
@@ -77,6 +77,7 @@ def node(mesh: state.Mesh, record: state.Record) -> Program:
             "ostria.apps.node",
             *("--state", str(mesh.node), "--kubeconfig", str(mesh.apiserver / "node.kubeconfig")),
             *("--socket", f"{record.run}/node.sock"),
+            *(("--begin-fd", str(begin)) if begin is not None else ()),
             *(("--gateway-ports", ",".join(words)) if words else ()),
             *(("--strict-ports",) if settings.get("strict-ports") else ()),
             *(("--allow-host",) if settings.get("allow-host") else ()),
@@ -189,13 +190,21 @@ class Supervisor:
             await self._pause(APISERVER, deaths, begun=self._serving.is_set)
 
     async def _keep_node(self) -> None:
-        await wait(self._serving)
         deaths = 0
         while not self._ending.is_set:
             began = now()
-            child = self._start(node(self._mesh, self._record))
+            # It loads while the API server does, and begins when there is something to ask.
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            os.set_inheritable(reading, True)  # noqa: FBT003 - The standard library's own.
+            child = self._start(node(self._mesh, self._record, reading))
+            os.close(reading)
+            self._loop.start(self._begin(writing))
             deaths = restarts.deaths_after(deaths, await self._life(NODE, child, began))
             await self._pause(NODE, deaths, begun=True)
+
+    async def _begin(self, writing: int) -> None:
+        await wait(self._serving)
+        os.close(writing)
 
     async def _keep_follower(self) -> None:
         await wait(self._serving)
