@@ -57,6 +57,10 @@ live: venv ## the tests against a real Envoy
 bench: venv ## measure everything and write docs/benchmarks.md
 	PYTHONPATH=tests:. $(BIN)/python -m benchmarks
 
+.PHONY: pictures
+pictures: venv ## draw the pictures of README.md anew, from a mesh that is started for it
+	$(BIN)/python scripts/pictures.py
+
 .PHONY: lock
 lock: ## resolve pyproject.toml into requirements/*.txt (needs uv)
 	scripts/lock

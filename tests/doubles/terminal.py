@@ -29,6 +29,8 @@ class Terminal:
         self._begin = shell
         self.env = env
         self.folder = folder
+        self.said = ""
+        """Everything that has been printed in it."""
         self._beside: list[tuple[Command, asyncio.subprocess.Process, list[str]]] = []
 
     async def __aenter__(self) -> Terminal:
@@ -63,6 +65,7 @@ class Terminal:
         until = asyncio.get_running_loop().time() + LOOK_AGAIN
         while True:
             code, output = await self._once(command)
+            self.said += output
             absent = missing(command.shown, output)
             again = LOOKING.search(command.text) and asyncio.get_running_loop().time() < until
             if not (code or absent):

@@ -11,13 +11,14 @@ import os
 import pathlib
 import shutil
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-from doubles import netns
+from doubles import netns, pictures
 from doubles.api_process import kubectls
-from doubles.console_blocks import blocks
+from doubles.console_blocks import blocks, missing
 from doubles.local_mesh import BIN, LocalMesh, local_mesh
 from doubles.terminal import Terminal
 
@@ -30,9 +31,12 @@ pytestmark = [
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
-# Whose first step is to start a mesh; and what a whole mesh is changed by.
-STARTING = ("README", "first-steps")
+# About the mesh that README starts, with access logs, and that the first steps end; and what changes a whole mesh.
+DEMO = ("README", "observability", "troubleshooting", "first-steps")
 CHANGING = ("install",)
+RULE = next(
+    command.text for block in blocks(DOCS / "first-steps.md") for command in block.commands if "cat >" in command.text
+)
 OBJECTS = (
     "namespaces,deployments,services,configmaps,secrets,serviceaccounts,crd,"
     "virtualservices,destinationrules,gateways,serviceentries,peerauthentications,authorizationpolicies"
@@ -46,7 +50,7 @@ def page_of(name: str) -> pathlib.Path:
 def pages() -> list[str]:
     """The pages that have something to type, but for those with a mesh of their own."""
     found = [page.stem for page in sorted(DOCS.glob("*.md")) if any(not block.why_not for block in blocks(page))]
-    return [name for name in found if name not in (*STARTING, *CHANGING)]
+    return [name for name in found if name not in (*DEMO, *CHANGING)]
 
 
 @contextlib.contextmanager
@@ -93,21 +97,43 @@ async def test_a_page_that_changes_a_whole_mesh_does_what_it_says(name: str) -> 
         await type_in_shell(name, mesh)
 
 
+@pytest.mark.timeout(600)
 async def test_the_first_steps_are_taken_from_nothing_and_leave_nothing() -> None:
     require()
     with a_folder() as home, a_folder() as checkout:
-        # A checkout in which what is written is nobody else's.
-        for entry in CHECKOUT.iterdir():
-            (checkout / entry.name).symlink_to(entry)
+        # What is written there is nobody else's; and .venv, which is there already, is never touched from it.
+        for name in ("Makefile", ".venv"):
+            (checkout / name).symlink_to(CHECKOUT / name)
+        (checkout / "scripts").mkdir()
+        (checkout / "scripts" / "venv").symlink_to("/bin/true")
         mesh = LocalMesh(home, "default")
         env = {name: value for name, value in mesh.env.items() if name not in ("OSTRIA_MESH", "KUBECONFIG")}
         try:
             async with Terminal(env, checkout) as terminal:
-                for name in STARTING:
-                    await type_page(name, terminal)
-            assert not list(home.iterdir())
+                for name in DEMO:
+                    if name in ("README", "first-steps"):
+                        await type_page(name, terminal)
+                    else:
+                        await type_in_shell(name, mesh)
+                    if name == "README":
+                        page = page_with_red_stars(terminal.said)
+                assert not missing(pictures.terminal_lines("demo"), terminal.said)
+                assert not missing(pictures.terminal_lines("route", besides=RULE), terminal.said)
+                assert not missing(pictures.page_lines("demo"), "\n".join(pictures.texts_of(page)))
+            # What is left is kubectl's own cache.
+            assert [entry.name for entry in home.iterdir()] in ([], [".kube"])
         finally:
             await mesh.ostria("down", "--purge", "-y", code=None)
+
+
+def page_with_red_stars(said: str) -> str:
+    """What is served where `make demo` says, once it is made with the reviews that the picture shows."""
+    (url,) = {word for word in said.split() if word.endswith("/productpage")}
+    text = ""
+    while "color: #ba2525" not in text:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            text = answer.read().decode()
+    return text
 
 
 def require() -> None:

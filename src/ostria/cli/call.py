@@ -108,7 +108,7 @@ def _shown(outcome: Outcome, context: Context) -> list[str]:
     lines = [f"{total} call{'s' if total > 1 else ''} in {outcome.seconds:.2f} s"]
     for status, count in outcome.statuses.items():
         colour = "green" if status < "400" else "red"
-        lines.append(f"  {context.output.paint(status, colour):<6} {count}")
+        lines.append(f"  {context.output.paint(f'{status:<6}', colour)} {count}")
     for words, count in outcome.failures.items():
         lines.append(f"  {context.output.paint('no answer', 'red')} {count}: {words}")
     lines.append(f"  latency p50 {outcome.p50:.1f} ms, p99 {outcome.p99:.1f} ms, most {outcome.max:.1f} ms")
