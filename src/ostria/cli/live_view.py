@@ -34,7 +34,7 @@ def fits(context: Context) -> bool:
 class LiveView:
     """The view of one mesh. `say` prints a line above it, which stays."""
 
-    def __init__(self, mesh: state.Mesh, context: Context, gateway: str = "") -> None:
+    def __init__(self, mesh: state.Mesh, context: Context, gateway: str) -> None:
         from rich.console import Console
         from rich.live import Live
 

@@ -159,11 +159,11 @@ async def _run(
     if folders:
         await follow(mesh, folders, args.namespace, context)
     async with connect(mesh, context) as api:
-        await tell_what_runs(api, mesh, context)
+        opened = await tell_what_runs(api, mesh, context)
     if args.detach:
         context.output.progress("It runs in the background. End it: ostria down")
         return Exit.OK
-    await _watch(mesh, context)
+    await _watch(mesh, opened, context)
     if state.holder(mesh) is not None:
         end(mesh, context)
     return Exit.OK
@@ -255,8 +255,8 @@ async def follow(mesh: state.Mesh, folders: list[Path], namespace: str, context:
         raise CliError("what is in the folders has not been applied in time", str(log)) from None
 
 
-async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> None:
-    """Say where the gateway is and how kubectl comes to mean the mesh."""
+async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> Opened:
+    """Say where the gateway is and how kubectl comes to mean the mesh; returns the gateway's ports."""
     from ostria.apps import local_mesh
 
     opened = await local_mesh.gateway(api)
@@ -272,9 +272,10 @@ async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> None:
     ]
     for line in lines:
         context.output.progress(line)
+    return opened
 
 
-async def _watch(mesh: state.Mesh, context: Context) -> None:
+async def _watch(mesh: state.Mesh, opened: Opened, context: Context) -> None:
     """Show what runs, what is applied and what goes wrong, until Ctrl-C, SIGTERM or the mesh's end."""
     from ostria.apps import local_mesh
     from ostria.cli import live_view
@@ -285,7 +286,8 @@ async def _watch(mesh: state.Mesh, context: Context) -> None:
         loop.add_signal_handler(number, stop.set)
     context.output.progress("Ctrl-C ends it.")
     logs = {name: mesh.logs / f"{name}.log" for name in ("follow", "supervisor")}
-    view = live_view.LiveView(mesh, context) if live_view.fits(context) else None
+    gateway = f"http://127.0.0.1:{opened.http}" if opened.http else ""
+    view = live_view.LiveView(mesh, context, gateway) if live_view.fits(context) else None
     say = view.say if view else context.output.progress
 
     async def show(name: str) -> None:
