@@ -192,7 +192,7 @@ def pod(spec: str) -> str:
         (pod("{restartPolicy: Sometimes, containers: [{name: a, image: b}]}"),
          ['spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"']),
         (pod("{containers: [{name: a, image: b, resources: {requests: {cpu: 2}, limits: {cpu: 1500m}}}]}"),
-         ["spec.containers[0].resources.requests: Invalid value: 2: must be less than or equal to cpu limit of 1500m"]),
+         ['spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1500m']),
         (service("{}"), ["spec.ports: Required value"]),
         (service("{ports: [{port: 80}, {port: 81}]}"),
          ["spec.ports[0].name: Required value", "spec.ports[1].name: Required value"]),

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from ostria.kubeapi import pod_defaults
-from ostria.kubeapi.fields import fill, objects
+from ostria.kubeapi.fields import fill, mapping, objects
 from ostria.kubeapi.kinds import (
     ADMISSION,
     APPS,
@@ -225,10 +225,16 @@ def _autoscaler(document: Document) -> None:
 
 def _claim(document: Document) -> None:
     fill(_spec(document), volumeMode="Filesystem")
+    pod_defaults.canonical_amounts(mapping(document, "spec", "resources", "requests"))
 
 
 def _volume(document: Document) -> None:
     fill(_spec(document), volumeMode="Filesystem", persistentVolumeReclaimPolicy="Retain")
+    pod_defaults.canonical_amounts(mapping(document, "spec", "capacity"))
+
+
+def _quota(document: Document) -> None:
+    pod_defaults.canonical_amounts(mapping(document, "spec", "hard"))
 
 
 def _storage_class(document: Document) -> None:
@@ -246,6 +252,7 @@ _DEFAULTS: dict[tuple[str, str], Callable[[Document], None]] = {
     (CORE, "persistentvolumes"): _volume,
     (CORE, "pods"): _pod,
     (CORE, "replicationcontrollers"): _replication_controller,
+    (CORE, "resourcequotas"): _quota,
     (CORE, "secrets"): _secret,
     (CORE, "services"): _service,
     (APPS, "daemonsets"): _daemon_set,

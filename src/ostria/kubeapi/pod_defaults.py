@@ -5,9 +5,11 @@ See https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from ostria.kubeapi.fields import fill, objects
+from ostria.base.quantities import canonical
+from ostria.kubeapi.fields import fill, mapping, objects
 from ostria.kubeapi.requests import Document
 
 _FILE_MODE = 0o644
@@ -45,6 +47,13 @@ def default_pod(spec: Document) -> None:
                 requests.setdefault(name, amount)
 
 
+def canonical_amounts(amounts: Document) -> None:
+    """Writes, in place, each quantity of a map as the API does; what is none stays, to be refused."""
+    for name, amount in amounts.items():
+        with suppress(ValueError):
+            amounts[name] = canonical(amount)
+
+
 def qos_class(spec: Document) -> str:
     """Guaranteed, Burstable or BestEffort: by what the containers ask for, cpu and memory."""
     limited = True
@@ -73,6 +82,8 @@ def _container(container: Document) -> None:
     if isinstance(container.get("image"), str):
         fill(container, imagePullPolicy=pull_policy(container["image"]))
     fill(container, resources={}, terminationMessagePath="/dev/termination-log", terminationMessagePolicy="File")
+    for kind in ("limits", "requests"):
+        canonical_amounts(mapping(container, "resources", kind))
     for port in objects(container, "ports"):
         fill(port, protocol="TCP")
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
+from ostria.base import quantities
 from ostria.kubeapi import causes
 from ostria.kubeapi.errors import Cause
 from ostria.kubeapi.fields import at, mapping, objects
@@ -18,24 +19,8 @@ from ostria.kubeapi.requests import Document
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
-_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:([KMGTPE]i|[numkMGTPE]?)|[eE]([+-]?\d{1,3}))", re.ASCII)
-_SCALES = {"": 0, "n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9](?:-?[a-z0-9])*", re.ASCII)
 _VARIABLE = re.compile(r"[^=\x00-\x1f\x7f-\U0010ffff]+")
-
-
-def quantity(text: Any) -> Decimal | None:
-    """How much `100m`, `1Gi` or `2e3` is; None if that is no quantity."""
-    found = _QUANTITY.fullmatch(str(text))
-    if found is None:
-        return None
-    number = Decimal(found[1])
-    if found[3] is not None:
-        return number.scaleb(int(found[3]))
-    if found[2] in _BINARY:
-        return number * Decimal(1024) ** _BINARY[found[2]]
-    return number.scaleb(_SCALES[found[2] or ""])
 
 
 def check_port(field: str, value: Any) -> Iterator[Cause]:
@@ -189,20 +174,23 @@ def _mounts(container: Document, field: str, volumes: set[Any]) -> Iterator[Caus
 
 def _resources(container: Document, field: str) -> Iterator[Cause]:
     limits = mapping(container, "resources", "limits")
+    most: dict[str, Decimal] = {}
     for kind in ("limits", "requests"):
         for name, text in mapping(container, "resources", kind).items():
             where = f"{field}.resources.{kind}[{name}]"
-            amount = quantity(text)
-            if amount is None:
+            try:
+                amount = quantities.parse(text)
+            except ValueError:
                 told = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
                 yield causes.wrong(where, text, told)
-            elif amount < 0:
+                continue
+            if amount < 0:
                 yield causes.wrong(where, text, "must be greater than or equal to 0")
-            elif kind == "requests" and name in limits:
-                most = quantity(limits[name])
-                if most is not None and amount > most:
-                    told = f"must be less than or equal to {name} limit of {limits[name]}"
-                    yield causes.wrong(f"{field}.resources.requests", text, told)
+            elif kind == "limits":
+                most[name] = amount
+            elif amount > most.get(name, amount):
+                told = f"must be less than or equal to {name} limit of {limits[name]}"
+                yield causes.wrong(f"{field}.resources.requests", text, told)
 
 
 def _probe(probe: Document, field: str, name: str) -> Iterator[Cause]:

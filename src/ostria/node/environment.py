@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import NamedTuple
 
+from ostria.base import quantities
 from ostria.node.pods import Container, Pod, ResourceFieldRef
 
 _REFERENCE = re.compile(r"\$(\$|\(([^()]*)\))")
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
 _NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
-_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 
 
 class Unresolved(LookupError):
@@ -144,15 +143,10 @@ def resource_of(pod: Pod, container: Container, reference: ResourceFieldRef, cap
 
 def quantity(value: str | int | float) -> Decimal:
     """A Kubernetes quantity as a number. Raises Unresolved if it is none."""
-    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", str(value))
     try:
-        if match and match[2] in _BINARY:
-            return Decimal(match[1]) * Decimal(1024) ** _BINARY[match[2]]
-        if match and match[2] in _SUFFIXES:
-            return Decimal(match[1]).scaleb(_SUFFIXES[match[2]])
-    except InvalidOperation:
-        pass
-    raise Unresolved(f"{value!r} is not a quantity")
+        return quantities.parse(value)
+    except ValueError as error:
+        raise Unresolved(str(error)) from None
 
 
 def argv_of(command: Sequence[str], args: Sequence[str], variables: Mapping[str, str]) -> tuple[str, ...]:
