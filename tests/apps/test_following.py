@@ -157,6 +157,27 @@ async def test_a_broken_save_keeps_the_last_good_and_says_where(
         assert found["spec"]["http"][0]["timeout"] == "3s"
 
 
+async def test_what_istiod_says_of_the_first_files_is_never_lost(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late its log is open, files wait for that: what it says before is not heard."""
+
+    async def late(api: Api, begun: Callable[[], object]) -> AsyncIterator[dict[str, Any]]:
+        await asyncio.sleep(0.3)
+        lost = await there.read(VIRTUAL_SERVICE) is not None
+        begun()
+        await there.until(VIRTUAL_SERVICE, lambda found: found is not None)
+        if not lost:
+            yield {"msg": "enforced", "objects": ["VirtualService default/reviews"], "proxies": 6, "milliseconds": 9}
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(following, "istiod_lines", late)
+    async with asyncio.timeout(BOUND), ground(tmp_path) as there:
+        there.save("route.yaml", ROUTE)
+        async with there.following():
+            assert there.said == ["VirtualService default/reviews: enforced by 6 proxies in 9 ms"]
+
+
 async def test_what_the_api_refuses_is_told_at_the_line_of_its_field(tmp_path: pathlib.Path) -> None:
     async with asyncio.timeout(BOUND), ground(tmp_path) as there, there.following():
         there.save(
