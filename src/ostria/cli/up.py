@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if state.holder(mesh) is not None:
         tell_runs_already(mesh, args, context)
         if folders:
-            asyncio.run(follow(mesh, folders, args.namespace, context))
+            asyncio.run(Following(mesh, folders, args.namespace).settled(context))
         return Exit.OK
     wanted = wanted_of(args, context)
     examine(mesh, wanted, context)
@@ -155,9 +155,9 @@ def examine(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
 async def _run(
     args: argparse.Namespace, mesh: state.Mesh, wanted: Wanted, folders: list[Path], context: Context
 ) -> int:
-    await bring_up(mesh, wanted, context)
-    if folders:
-        await follow(mesh, folders, args.namespace, context)
+    following = Following(mesh, folders, args.namespace)
+    await bring_up(mesh, wanted, context, injecting=following.begin)
+    await following.settled(context)
     async with connect(mesh, context) as api:
         opened = await tell_what_runs(api, mesh, context)
     if args.detach:
@@ -169,8 +169,13 @@ async def _run(
     return Exit.OK
 
 
-async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
-    """Start the mesh, install what it is to have, and say where its gateway is. Raises CliError."""
+async def bring_up(
+    mesh: state.Mesh, wanted: Wanted, context: Context, *, injecting: Callable[[], object] = lambda: None
+) -> None:
+    """Start the mesh, install what it is to have, and say where its gateway is. Raises CliError.
+
+    `injecting` is called as soon as pods get their sidecars, which is before the gateways are up.
+    """
     from ostria.apps import local_mesh
 
     _, told = local_mesh.prepare(mesh, wanted)
@@ -184,14 +189,14 @@ async def bring_up(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
         code = Exit.UNAVAILABLE if error.code == Exit.UNAVAILABLE else Exit.FAILED
         raise CliError(f"mesh {mesh.name} has not started: {error}", str(error.log), code=code) from None
     try:
-        await _install(mesh, wanted, context)
+        await _install(mesh, wanted, context, injecting)
     except BaseException:
         # Nothing half-made is left to run.
         local_mesh.end(mesh)
         raise
 
 
-async def _install(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
+async def _install(mesh: state.Mesh, wanted: Wanted, context: Context, injecting: Callable[[], object]) -> None:
     from ostria.apps import local_mesh
     from ostria.cli import install
     from ostria.install.apply import NotReady
@@ -203,6 +208,8 @@ async def _install(mesh: state.Mesh, wanted: Wanted, context: Context) -> None:
         try:
             async for step in bring_about(api, installation):
                 context.output.progress(str(step))
+                if step.part == "Pilot":
+                    injecting()
         except NotReady as error:
             raise CliError(f"the mesh does not become ready: {error}", str(mesh.logs), _LOGS) from None
         except ApiError as error:
@@ -235,24 +242,44 @@ async def _gateway(api: Api, *, expected: bool) -> Opened:
         await asyncio.sleep(_LOOK)
 
 
-async def follow(mesh: state.Mesh, folders: list[Path], namespace: str, context: Context) -> None:
-    """Follow folders from now on, and print what became of what is in them."""
-    from ostria.apps import local_mesh
-    from ostria.apps.follow import SETTLED
+class Following:
+    """Folders that a mesh is to follow from `begin` on; without folders nothing happens."""
 
-    log = mesh.logs / "follow.log"
-    offset = local_mesh.size(log)
-    context.output.progress(f"Following {', '.join(map(str, folders))}")
-    if not local_mesh.follow(mesh, folders, namespace):
-        return
-    try:
-        async with asyncio.timeout(_SETTLE_BOUND):
-            async for line in local_mesh.said(log, offset):
-                if line.get("msg") == SETTLED:
-                    return
-                context.output.progress(str(line.get("msg", "")))
-    except TimeoutError:
-        raise CliError("what is in the folders has not been applied in time", str(log)) from None
+    def __init__(self, mesh: state.Mesh, folders: list[Path], namespace: str) -> None:
+        self._mesh = mesh
+        self._folders = folders
+        self._namespace = namespace
+        self._log = mesh.logs / "follow.log"
+        self._offset: int | None = None
+        self._is_new = False
+
+    def begin(self) -> None:
+        """Have the mesh follow them; once is enough."""
+        from ostria.apps import local_mesh
+
+        if self._folders and self._offset is None:
+            self._offset = local_mesh.size(self._log)
+            self._is_new = local_mesh.follow(self._mesh, self._folders, self._namespace)
+
+    async def settled(self, context: Context) -> None:
+        """Begin, if that is not done, and print what became of what is in them."""
+        from ostria.apps import local_mesh
+        from ostria.apps.follow import SETTLED
+
+        self.begin()
+        if self._offset is None:
+            return
+        context.output.progress(f"Following {', '.join(map(str, self._folders))}")
+        if not self._is_new:
+            return
+        try:
+            async with asyncio.timeout(_SETTLE_BOUND):
+                async for line in local_mesh.said(self._log, self._offset):
+                    if line.get("msg") == SETTLED:
+                        return
+                    context.output.progress(str(line.get("msg", "")))
+        except TimeoutError:
+            raise CliError("what is in the folders has not been applied in time", str(self._log)) from None
 
 
 async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> Opened:

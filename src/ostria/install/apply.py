@@ -55,10 +55,11 @@ class Sends(Protocol):
 
 
 class Step(NamedTuple):
-    """One thing that is being done, or is done. As a text it is istioctl's line."""
+    """One thing that is being done, or is done. As a text it is istioctl's line; `part` names what has come up."""
 
     words: str
     done: bool = True
+    part: str = ""
 
     def __str__(self) -> str:
         return f"✔ {self.words}" if self.done else f"- {self.words}"
@@ -85,7 +86,7 @@ async def install(
         for part in stage:
             async for fault in _wait(api, part.documents, seconds, clock):
                 yield Step(f"Waiting for {fault}", done=False)
-            yield Step(f"{part.title} installed")
+            yield Step(f"{part.title} installed", part=part.name)
     brought = [document for part in parts for document in part.documents]
     state = _state(installation)
     home = made("Namespace", installation.namespace)

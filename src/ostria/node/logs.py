@@ -70,7 +70,10 @@ async def read_logs(
     timestamps: bool = False,
     ended: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[bytes]:
-    """One attempt's output in pieces; with `follow`, until `ended` says that nothing more comes."""
+    """One attempt's output in pieces; with `follow`, until `ended` says that nothing more comes.
+
+    An empty piece tells that what stands is told, and is followed from there: who listens may wait for that.
+    """
     try:
         current = path.open("rb")
     except FileNotFoundError:
@@ -86,6 +89,7 @@ async def read_logs(
         start = current.seek(0, 2)
         for entry in select(_up_to(path, start), tail, since):
             yield entry.render(timestamps=timestamps)
+        yield b""
         rest = b""
         while True:
             over = ended()
