@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import pathlib
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -31,6 +33,17 @@ spec:
     metadata: {labels: {app: sleep}}
     spec: {containers: [{name: sleep, image: curl, command: [/bin/sleep, infinity]}]}
 """
+
+
+@pytest.fixture
+def home() -> Iterator[pathlib.Path]:
+    """A short folder, where sockets may be; it is removed, and a mesh in it is the test's to end."""
+    netns.require(ordinary=os.geteuid() != 0)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="ostria-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
-import os
 import pathlib
-import pty
 import re
-import shutil
 import signal
-import struct
-import tempfile
-import termios
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from doubles import host_tables, netns
+from doubles import host_tables
 from doubles.local_mesh import BIN, LocalMesh
+from doubles.screen import screen
 
 pytestmark = [
     pytest.mark.envoy,
@@ -30,7 +22,6 @@ pytestmark = [
 ]
 
 BOUND = 90.0
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 APP = """
 apiVersion: v1
 kind: Namespace
@@ -68,75 +59,6 @@ spec: {host: web, subsets: [{name: v1, labels: {version: v1}}]}
 """
 
 
-class Screen:
-    """A command in a terminal of its own: `text` is what it has written so far, without what moves the cursor."""
-
-    def __init__(self, master: int, process: asyncio.subprocess.Process) -> None:
-        self._master = master
-        self.process = process
-        self._bytes = b""
-
-    def read(self) -> None:
-        try:
-            data = os.read(self._master, 65536)
-        except OSError:
-            # The last who had the terminal has closed it.
-            data = b""
-        if not data:
-            asyncio.get_running_loop().remove_reader(self._master)
-        self._bytes += data
-
-    @property
-    def text(self) -> str:
-        return CONTROL.sub("", self._bytes.decode(errors="replace"))
-
-    async def shows(self, pattern: str, since: int = 0) -> str:
-        """Wait until it has written this; the words."""
-        try:
-            async with asyncio.timeout(BOUND):
-                while not (found := re.search(pattern, self.text[since:])):
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(f"not shown: {pattern}\n{self.text[since:][-4000:]}") from None
-        return found[0]
-
-    def interrupt(self) -> None:
-        """Ctrl-C, as the terminal takes it."""
-        os.write(self._master, b"\x03")
-
-
-@contextlib.asynccontextmanager
-async def screen(env: dict[str, str], cwd: pathlib.Path, *command: str) -> AsyncIterator[Screen]:
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=slave, stdout=slave, stderr=slave, env={**env, "TERM": "xterm"}, cwd=cwd,
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
-    os.close(slave)
-    shown = Screen(master, process)
-    asyncio.get_running_loop().add_reader(master, shown.read)
-    try:
-        yield shown
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        asyncio.get_running_loop().remove_reader(master)
-        os.close(master)
-
-
-@pytest.fixture
-def home() -> Iterator[pathlib.Path]:
-    netns.require(ordinary=os.geteuid() != 0)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="ostria-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 async def test_a_folder_is_followed_in_a_terminal(home: pathlib.Path):
     mesh = LocalMesh(home / "state", "t")
     work = home / "work"
@@ -145,7 +67,6 @@ async def test_a_folder_is_followed_in_a_terminal(home: pathlib.Path):
     (work / "app.yaml").write_text(APP)
     (work / "subsets.yaml").write_text(SUBSETS)
     try:
-        # The object of this name is not the file's: it was there before.
         command = (str(BIN / "ostria"), "up", str(work), "--profile", "minimal")
         async with screen(mesh.env, work, *command) as shown:
             await shown.shows(r"Deployment shop/web: created")
@@ -187,6 +108,7 @@ async def test_a_folder_is_followed_in_a_terminal(home: pathlib.Path):
 
             # A deleted file takes what it brought, and nothing else.
             at = len(shown.text)
+            # One object is not its file's: it was there before.
             await mesh.apply(SUBSETS.replace("name: web,", "name: mine,").replace("host: web", "host: other"))
             (work / "mine.yaml").write_text(
                 SUBSETS.replace("name: web,", "name: mine,").replace("host: web", "host: another")

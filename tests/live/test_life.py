@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from doubles import host_tables, netns
+from doubles import host_tables
 from doubles.local_mesh import LocalMesh, Ran
 
 pytestmark = [
@@ -41,17 +38,6 @@ metadata: {name: %s, labels: {app: web%s}, annotations: {%s}}
 spec: {terminationGracePeriodSeconds: 1, containers: [{name: web, image: "%s"%s}]}
 """
 SLEEP = ', command: ["/bin/sleep", "infinity"]'
-
-
-@pytest.fixture
-def home() -> Iterator[pathlib.Path]:
-    """A short folder, where sockets may be; every mesh in it is ended and removed."""
-    netns.require(ordinary=os.geteuid() != 0)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="ostria-", dir="/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager
@@ -260,6 +246,9 @@ async def the_host_is_reached(mesh: LocalMesh) -> None:
         for pod in ("asks", "declines"):
             ran = await mesh.exec(pod, "curl", "-sS", "-m", "10", url, container="web")
             assert ran.output == "here\n", (pod, ran)
+        # On a machine that has no curl, pods find a small one after all that the machine has.
+        ran = await mesh.exec("asks", "sh", "-c", f"PATH=${{PATH#*:/bin:}}; exec curl -sS {url}", container="web")
+        assert ran.output == "here\n", ran
 
 
 async def an_image_is_mapped(mesh: LocalMesh) -> None:
@@ -301,6 +290,16 @@ async def test_what_is_asked_for_wrongly_is_told_before_anything_starts(home: pa
         assert "demo" in ran.errors
         ran = await refused(mesh, str(home / "absent"), code=65)
         assert str(home / "absent") in ran.errors
+
+
+async def test_a_mesh_that_cannot_be_installed_is_told_and_does_not_go_on(home: pathlib.Path):
+    async with terminal(home, "default") as mesh:
+        wrong = ("--profile", "minimal", "--set", "components.pilot.k8s.service.type=Bogus")
+        ran = await mesh.ostria("up", "-d", *wrong, code=1, bound=BOUND)
+        assert 'error: the mesh could not be installed: Service "istiod" is invalid: spec.type' in ran.errors
+        assert host_tables.named(home) == []
+        # What its processes have said can still be read.
+        assert (home / "default" / "logs" / "apiserver.log").is_file()
 
 
 async def test_an_empty_mesh_has_an_api_and_nothing_else(home: pathlib.Path):
