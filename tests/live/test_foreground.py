@@ -70,6 +70,7 @@ async def test_a_folder_is_followed_in_a_terminal(home: pathlib.Path):
         command = (str(BIN / "ostria"), "up", str(work), "--profile", "minimal")
         async with screen(mesh.env, work, *command) as shown:
             await shown.shows(r"Deployment shop/web: created")
+            await shown.shows(rf"  follows +{work}\n")
             # The view: pods and proxies, and nothing wrong once they are ready.
             await shown.shows(r"2 of 2 pods ready +1 with a proxy +nothing is wrong")
             assert re.search(r"shop +web-\S+ +2/2 +Running", shown.text)

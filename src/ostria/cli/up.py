@@ -292,6 +292,11 @@ async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> Opened
         lines.append(f"  gateway     http://127.0.0.1:{opened.http}")
     if opened.https:
         lines.append(f"              https://127.0.0.1:{opened.https}")
+    # Those of an earlier `ostria up` are followed still.
+    record = state.read(mesh)
+    followed = record.settings.get("follow") if record is not None else None
+    if followed:
+        lines.append(f"  follows     {', '.join(followed)}")
     name = "" if mesh.name == state.DEFAULT_NAME else f" --mesh {mesh.name}"
     lines += [
         f"  kubectl     export KUBECONFIG={mesh.kubeconfig}",
