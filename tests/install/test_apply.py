@@ -198,7 +198,10 @@ async def test_nobody_waits_in_silence() -> None:
             told.append((clock.monotonic(), str(step)))
     times = [moment for moment, _ in told]
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 3
-    assert told[-1][1] == "- Waiting for Deployment: istiod.istio-system: 0 of 1 pods are available"
+    waiting = [words for _, words in told if "Waiting" in words]
+    assert waiting[0] == "- Waiting for Deployment: istiod.istio-system: 0 of 1 pods are available"
+    assert waiting[1] == f"{waiting[0]} (5 s)"
+    assert len(set(waiting)) == len(waiting), "nothing is said twice"
 
 
 async def test_what_was_installed_is_known_later_and_verified() -> None:

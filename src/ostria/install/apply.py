@@ -34,7 +34,7 @@ from ostria.sources.api import ApiError
 MANAGER = "ostria-install"
 _APPLY = "application/apply-patch+yaml"
 # Seconds: until an object is looked at again, and until a person is told what is waited for.
-_LOOK_AGAIN, _TELL = 0.1, 2.0
+_LOOK_AGAIN, _TELL = 0.05, 2.5
 # What outlives an installation: people's objects are in them.
 _KEPT = ("Namespace", "CustomResourceDefinition")
 
@@ -178,7 +178,8 @@ async def _list(api: Sends, kind: str, labels: Mapping[str, str | None], namespa
 
 async def _wait(api: Sends, documents: Iterable[Document], seconds: float, clock: Clock) -> AsyncIterator[str]:
     """Until everything that has a life of its own has come up; tells now and then what is waited for."""
-    until, tell = clock.monotonic() + seconds, clock.monotonic() + _TELL
+    began, told = clock.monotonic(), ""
+    until, tell = began + seconds, began + _TELL
     for document in documents:
         if document["kind"] not in ("CustomResourceDefinition", "Deployment", "MutatingWebhookConfiguration"):
             continue
@@ -186,7 +187,10 @@ async def _wait(api: Sends, documents: Iterable[Document], seconds: float, clock
             if clock.monotonic() > until:
                 raise NotReady(await _why(api, document, fault))
             if clock.monotonic() >= tell:
-                yield f"{reference_of(document)}: {fault}"
+                words = f"{reference_of(document)}: {fault}"
+                # What has been said is said again only with something new: how long that has lasted.
+                yield words if words != told else f"{words} ({clock.monotonic() - began:.0f} s)"
+                told = words
                 tell = clock.monotonic() + _TELL
             await clock.sleep(_LOOK_AGAIN)
 
