@@ -60,7 +60,7 @@ async def steady(
             async with session.get(url, headers=headers) as answer:
                 body = await answer.text()
                 flags = answer.headers.get("server", "")
-                status = answer.status if wanted in body else 0
+                status = answer.status if answer.status != 200 or wanted in body else 0
                 load.seen.append(Seen(at, status, "" if status == 200 else f"{flags}: {body[:200]}"))
         except (aiohttp.ClientError, TimeoutError) as error:
             load.seen.append(Seen(at, 0, f"{type(error).__name__}: {error}"))

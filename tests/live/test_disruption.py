@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 
@@ -130,10 +132,8 @@ async def busy(mesh: LocalMesh) -> AsyncIterator[Caller]:
         await caller.until(20)
         yield caller
     finally:
-        await mesh.kubectl("delete", "pod", "caller", code=None)
-        for name in KINDS:
-            kind, _, key = name.partition(" ")
-            await mesh.withdraw(kind, key.partition("/")[2])
+        await mesh.kubectl("delete", "pod", "caller", "--ignore-not-found")
+        await mesh.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=EVERY_KIND)
 
 
 async def pod_of(mesh: LocalMesh, app: str, namespace: str = "default") -> str:
@@ -206,10 +206,48 @@ async def kill(mesh: LocalMesh, name: str) -> None:
                 await asyncio.sleep(0.1)
 
 
+ONLY_V3 = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  http: [{route: [{destination: {host: reviews, subset: v3}}]}]
+"""
+
+
+async def served(mesh: LocalMesh) -> dict[str, int]:
+    """How many requests each sidecar of Bookinfo has passed on to its application, by Deployment."""
+    counted: dict[str, int] = {}
+    for deployment in ("productpage-v1", "details-v1", "ratings-v1", "reviews-v1", "reviews-v2", "reviews-v3"):
+        command = ("curl", "-s", "http://127.0.0.1:15000/clusters")
+        ran = await mesh.exec(f"deploy/{deployment}", *command, container="istio-proxy")
+        assert ran.code == 0, ran
+        lines = [
+            line for line in ran.output.splitlines() if line.startswith("inbound|9080|") and "::rq_total::" in line
+        ]
+        counted[deployment] = sum(int(line.rpartition("::")[2]) for line in lines)
+    return counted
+
+
+async def test_every_sidecar_counts_the_calls_that_were_made(mesh: LocalMesh) -> None:
+    """The page calls details and reviews once each, and reviews v2 and v3 call ratings."""
+    await mesh.enforce(ONLY_V3, "VirtualService default/reviews")
+    try:
+        before = await served(mesh)
+        for _ in range(50):
+            assert (await mesh.page())[0] == 200
+        after = await served(mesh)
+    finally:
+        await mesh.withdraw("VirtualService", "reviews")
+    risen = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    assert risen == dict.fromkeys(("productpage-v1", "details-v1", "reviews-v3", "ratings-v1"), 50)
+
+
 @pytest.mark.parametrize("name", ["istiod", "node", "apiserver"])
 async def test_a_killed_process_costs_no_request_and_its_successor_changes_no_envoy(
     mesh: LocalMesh, busy: Caller, name: str
-):
+) -> None:
     before = await all_stats(mesh, COUNTERS)
     assert len(before) >= 8
     async with steady(f"{mesh.gateway}/productpage", RATE, wanted="Reviewer1") as load:
@@ -222,3 +260,132 @@ async def test_a_killed_process_costs_no_request_and_its_successor_changes_no_en
     assert load.failures() == []
     assert await busy.failures() == []
     assert await all_stats(mesh, COUNTERS) == before
+
+
+# It ends as soon as it is told to, whatever it is doing, and has neither preStop nor probes nor a second replica.
+PLAIN = """
+import http.server, os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        time.sleep(0.5)
+        self.send_response(200)
+        self.send_header("content-length", "5")
+        self.end_headers()
+        self.wfile.write(b"plain")
+    def log_message(self, *words):
+        pass
+http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
+"""
+PLAIN_OBJECTS = f"""
+apiVersion: v1
+kind: Service
+metadata: {{name: plain}}
+spec:
+  selector: {{app: plain}}
+  ports: [{{port: 80, targetPort: 8000, name: http}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: plain}}
+spec:
+  selector: {{matchLabels: {{app: plain}}}}
+  template:
+    metadata:
+      labels: {{app: plain}}
+      annotations:
+        readiness.status.sidecar.istio.io/periodSeconds: "1"
+        readiness.status.sidecar.istio.io/failureThreshold: "2"
+    spec:
+      containers:
+      - name: plain
+        image: curl
+        command: {json.dumps([sys.executable, "-c", PLAIN])}
+        ports: [{{containerPort: 8000}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: plain}}
+spec:
+  hosts: ["*"]
+  gateways: [bookinfo-gateway]
+  http:
+  - match: [{{uri: {{prefix: /plain}}}}]
+    route: [{{destination: {{host: plain, port: {{number: 80}}}}}}]
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def plain(mesh: LocalMesh) -> AsyncIterator[None]:
+    """A program of somebody's behind the gateway, at /plain."""
+    await mesh.enforce(PLAIN_OBJECTS, "VirtualService default/plain")
+    try:
+        await mesh.rolled_out("deploy/plain")
+        async with asyncio.timeout(30):
+            while (await mesh.page("/plain"))[0] != 200:
+                await asyncio.sleep(0.05)
+        yield
+    finally:
+        await mesh.kubectl("delete", "-f", "-", stdin=PLAIN_OBJECTS)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["kept-connections", "new-connections"])
+@pytest.mark.parametrize(
+    ("deployment", "namespace", "path", "wanted"),
+    [
+        ("reviews-v2", "default", "/productpage", "Reviewer1"),
+        ("istio-ingressgateway", ROOT, "/api/v1/products", "Comedy of Errors"),
+        ("plain", "default", "/plain", "plain"),
+    ],
+)
+async def test_a_rollout_costs_no_request(
+    mesh: LocalMesh, busy: Caller, plain: None, deployment: str, namespace: str, path: str, wanted: str, *, fresh: bool
+) -> None:
+    failed_before = len(await busy.failures())
+    (old,) = [name for name in await mesh.names("pods", namespace) if name.startswith(f"{deployment}-")]
+    async with steady(mesh.gateway + path, RATE, wanted=wanted, fresh=fresh) as load:
+        await load.until(100)
+        await mesh.kubectl("rollout", "restart", f"deploy/{deployment}", "-n", namespace)
+        await mesh.rolled_out(f"deploy/{deployment}", namespace=namespace)
+        await mesh.kubectl("wait", f"pod/{old}", "-n", namespace, "--for=delete", "--timeout=60s")
+        await load.until(100)
+    assert load.failures() == []
+    assert (await busy.failures())[failed_before:] == []
+
+
+async def ready(mesh: LocalMesh, pod: str) -> str:
+    """What `kubectl get pods` shows under READY."""
+    shown = (await mesh.kubectl("get", "pod", pod, "--no-headers")).output
+    return shown.split()[1]
+
+
+async def test_a_stopped_envoy_is_not_ready_and_an_envoy_that_goes_on_is(mesh: LocalMesh, plain: None) -> None:
+    """Its sidecar is probed each second, and is not ready after two failures; Istio's own choice takes a minute."""
+    pod = await pod_of(mesh, "app=plain")
+    (envoy,) = processes.of_pod(pod, "--config-path")
+    assert await ready(mesh, pod) == "2/2"
+    os.kill(envoy, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(60):
+            while await ready(mesh, pod) != "1/2":
+                await asyncio.sleep(0.1)
+    finally:
+        os.kill(envoy, signal.SIGCONT)
+    async with asyncio.timeout(60):
+        while await ready(mesh, pod) != "2/2":
+            await asyncio.sleep(0.1)
+
+
+async def test_without_reviews_the_page_says_so_and_with_them_the_stars_return(mesh: LocalMesh, busy: Caller) -> None:
+    names = [f"deploy/reviews-v{version}" for version in (1, 2, 3)]
+    await mesh.kubectl("scale", "--replicas=0", *names)
+    async with asyncio.timeout(60):
+        while "product reviews are currently unavailable" not in (await mesh.page())[1]:
+            await asyncio.sleep(0.05)
+    assert (await mesh.page())[0] == 200
+    await mesh.kubectl("scale", "--replicas=1", *names)
+    await mesh.rolled_out(*names)
+    async with asyncio.timeout(60):
+        while "★" not in (await mesh.page())[1]:
+            await asyncio.sleep(0.05)

@@ -157,6 +157,32 @@ spec:
     assert running.network.attached == set()
 
 
+async def test_a_sidecar_has_drained_the_application_before_that_is_told_to_end(running: RunningNode) -> None:
+    running.world.put("""
+metadata: {name: a}
+spec:
+  volumes: [{name: v, emptyDir: {}}]
+  initContainers:
+  - name: side
+    image: x
+    restartPolicy: Always
+    command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 0.01; done"]
+    volumeMounts: [{name: v, mountPath: /v}]
+    lifecycle: {preStop: {exec: {command: [sh, -c, "echo once >> /v/drained"]}}}
+  containers:
+  - name: app
+    image: x
+    command: [sh, -c, "trap 'exit $((7 + $(grep -c once /v/drained)))' TERM; while :; do sleep 0.01; done"]
+    volumeMounts: [{name: v, mountPath: /v}]
+""")
+    await running.world.until_ready("a")
+    running.world.delete("a")
+    await running.world.until_removed("a")
+    last = running.world.history["a"][-1]
+    assert container_of(last, "app")["state"]["terminated"]["exitCode"] == 8
+    assert container_of(last, "side")["state"]["terminated"]["exitCode"] == 0
+
+
 async def test_an_image_without_a_command_says_what_to_write(running: RunningNode) -> None:
     running.world.put("""
 metadata: {name: a}

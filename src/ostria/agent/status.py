@@ -5,7 +5,7 @@
 | /healthz/ready | all | 200 once the proxy can take traffic |
 | /stats/prometheus | all | Envoy's metrics, the agent's, and the application's |
 | /app-health/..., /app-lifecycle/... | all | the application's own probe or hook |
-| POST /quitquitquit, POST /drain | the pod itself | end the agent; begin to drain |
+| POST /quitquitquit, POST /drain | the pod itself | end the agent; drain until no request is left |
 | /debug | the pod itself | what the agent knows of itself, as JSON |
 """
 
@@ -21,7 +21,7 @@ from ostria.agent.loop import Flag, Loop, now, readable, wait
 from ostria.agent.probes import SOURCES, Probes
 from ostria.agent.settings import Settings
 from ostria.agent.streams import HttpError, Stream, answer, chunk, connect, fields, request
-from ostria.agent.supervision import Envoy
+from ostria.agent.supervision import DRAINED_AFTER, Envoy
 
 CONNECTIONS = 64
 """So many are answered at a time; others wait to be accepted."""
@@ -108,12 +108,12 @@ class StatusServer:
             agent = fields(head[1:]).get("user-agent", "kube-probe")
             await stream.write(answer(*await self._probes.ask(path, agent)))
         elif path in ("/quitquitquit", "/drain", "/debug"):
-            await stream.write(await self._private(method, path, stream.peer))
+            await stream.write(await self._private(method, path, stream))
         else:
             await stream.write(answer(404))
 
-    async def _private(self, method: str, path: str, peer: str) -> bytes:
-        if peer not in _LOOPBACK:
+    async def _private(self, method: str, path: str, stream: Stream) -> bytes:
+        if stream.peer not in _LOOPBACK:
             return answer(403, "only from within the pod\n")
         if path == "/debug":
             return answer(200, json.dumps(self._state(), indent=1) + "\n", "application/json")
@@ -121,6 +121,9 @@ class StatusServer:
             return answer(405, "use POST\n")
         if path == "/drain":
             await self._envoy.drain()
+            # A pod's end waits for this answer, so that the application is told to end when nobody waits for it.
+            stream.deadline = now() + DRAINED_AFTER + HEAD_BOUND
+            await self._envoy.drained()
         else:
             self._ending.stop()
         return answer(200)

@@ -24,10 +24,15 @@ ADMIN_BOUND = 1.0
 KILL_AFTER = 2.0
 """How long (seconds) Envoy has to end after it was told to."""
 
+DRAINED_AFTER = 5.0
+"""How long (seconds) a drain waits for the requests that the application still answers."""
+
 _LOOK = 0.2
 # Not the connections of probes and scrapes, which never end.
 _CONNECTIONS = "/stats?filter=^listener\\..*\\.downstream_cx_active$"
 _OWN = ("_15021.", "_15090.", "admin")
+_REQUESTS = "/clusters?filter=^inbound"
+_OFTEN = 0.05
 
 
 class Envoy:
@@ -97,6 +102,12 @@ class Envoy:
         if status != 200:
             log("warn", "Envoy cannot be told to drain", status=status, error=text.strip())
 
+    async def drained(self) -> None:
+        """Until the application has answered every request that this proxy has brought it, or has had its time."""
+        limit = now() + DRAINED_AFTER
+        while now() < limit and await self._requests():
+            await passes(self._gone, now() + _OFTEN)
+
     def stop(self) -> None:
         """Start it no more."""
         self._stop.set()
@@ -143,6 +154,15 @@ class Envoy:
         elif await passes(self._gone, begin + drain.at_least):
             while await self._connections():
                 await passes(self._gone, now() + _LOOK)
+
+    async def _requests(self) -> int:
+        """The requests that the application is answering now."""
+        try:
+            _, text = await fetch(self._admin, "GET", _REQUESTS, now() + ADMIN_BOUND)
+        except (OSError, HttpError):
+            return 0
+        counts = (line.rpartition("::") for line in text.splitlines())
+        return sum(int(count) for name, _, count in counts if name.endswith("::rq_active"))
 
     async def _connections(self) -> int:
         try:

@@ -53,7 +53,8 @@ class ContainerRecord(msgspec.Struct, frozen=True):
     """What has happened to one container. `past` is how the current attempt has ended, `last` the one before.
 
     `retry_at` is when it may be started (again), after a delay of `delay`; `backoff` is the next delay. `started_up`
-    and `is_probed_ready` are what the probes say, `is_hooked` that postStart is done.
+    and `is_probed_ready` are what the probes say (without one of readiness: whether it listens on its ports),
+    `is_hooked` that postStart is done.
     """
 
     name: str
@@ -268,7 +269,7 @@ def ran(program: Container, known: ContainerRecord, run: Run, message: str, pace
             message="",
             started=run.started,
             started_up=known.started_up or program.startup_probe is None,
-            is_probed_ready=known.is_probed_ready or program.readiness_probe is None,
+            is_probed_ready=known.is_probed_ready or not (program.readiness_probe or program.listens_on),
             is_hooked=known.is_hooked or program.lifecycle.post_start is None,
             is_launched=True,
         )

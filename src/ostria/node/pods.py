@@ -220,6 +220,11 @@ class Container(_Shape, frozen=True):
     restart_policy: str = ""
     termination_message_path: str = "/dev/termination-log"
 
+    @property
+    def listens_on(self) -> frozenset[int]:
+        """The TCP ports that it says it serves."""
+        return frozenset(port.container_port for port in self.ports if port.protocol == "TCP")
+
 
 class KeyToPath(_Shape, frozen=True):
     """One key of an object as a file."""

@@ -26,6 +26,7 @@ START_BOUND = 10.0
 ANSWER_BOUND = 5.0
 """Seconds that a pod's first process has for an answer, which takes it microseconds."""
 _OUTPUT_LIMIT = 64 * 1024
+_LISTEN = "0A"
 
 
 class Run(NamedTuple):
@@ -132,6 +133,15 @@ class Sandbox:
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
+
+    def listening(self) -> frozenset[int]:
+        """The TCP ports on which somebody listens in the pod's network."""
+        found: set[int] = set()
+        for table in ("tcp", "tcp6"):
+            with contextlib.suppress(OSError), open(f"/proc/{self.pid}/net/{table}", encoding="ascii") as lines:
+                rows = (line.split() for line in lines)
+                found.update(int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == _LISTEN)
+        return frozenset(found)
 
     def request(self, message: Message, fds: Sequence[int] = ()) -> tuple[Message, list[int]]:
         """Ask, and wait some microseconds for the answer. Raises Lost, and messages.Refused."""

@@ -39,6 +39,11 @@ _SHARE_OF_AGE, _LEAST_PAUSE = 8, 0.05
 """What is starting is probed again after a fraction of its age (one eighth), and not before so many seconds."""
 _KILL_SOON = 2.0
 """Seconds that a program has after TERM even if preStop has used up the grace period, as kubelet grants."""
+_SETTLING = 1.0
+"""Seconds in which a program without a readiness probe may begin to listen before it is ready: kubelet is as slow."""
+_LISTENS = 0.02
+_SIDECARS_FIRST = 6.0
+"""Seconds that an application may be kept running for the preStop hooks of its sidecars, which drain it."""
 
 
 class Worker:
@@ -61,6 +66,7 @@ class Worker:
         self._stopping: dict[str, asyncio.Task[None]] = {}
         self._watching: dict[str, list[asyncio.Task[None]]] = {}
         self._up: dict[str, asyncio.Event] = {}
+        self._hooks: dict[str, asyncio.Task[None]] = {}
         self._said: set[tuple[str, str]] = set()
         self._group: asyncio.TaskGroup
 
@@ -87,7 +93,8 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as self._group:
                 await self._live()
-                for task in (*self._stopping.values(), *(t for tasks in self._watching.values() for t in tasks)):
+                watching = (task for tasks in self._watching.values() for task in tasks)
+                for task in (*self._stopping.values(), *watching, *self._hooks.values()):
                     task.cancel()
         finally:
             if self.sandbox is not None:
@@ -319,14 +326,8 @@ class Worker:
             return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        hook = program.lifecycle.pre_stop
         with contextlib.suppress(Lost):
-            if hook is not None and known.state is State.RUNNING and seconds:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(deadline):
-                        found = await probes.call_hook(hook, program, self.runner(program.name))
-                        if not found.passed:
-                            self._say("Warning", "FailedPreStopHook", found.message, program.name)
+            if seconds and await self._hooked(program, deadline):
                 deadline = max(deadline, loop.time() + _KILL_SOON * self._ground.settings.second)
             if seconds:
                 sandbox.signal(known.run, signal.SIGTERM)
@@ -336,6 +337,41 @@ class Worker:
                         return
             sandbox.signal(known.run, signal.SIGKILL)
             await sandbox.wait(known.run)
+
+    async def _hooked(self, program: Container, deadline: float) -> bool:
+        """Wait until preStop is done, also those of the sidecars if the pod ends; False if there is none.
+
+        Kubelet begins them all with the pod's end. It tells the application to end at the same time; here that waits,
+        so that a proxy can finish what the application is being asked, even if it ends as soon as it is told.
+        """
+        own = self._pre_stop(program)
+        others: list[asyncio.Task[None]] = []
+        if (self.pod.is_deleted or self.record.ending) and program not in self.pod.sidecars:
+            others = [task for task in map(self._pre_stop, self.pod.sidecars) if task is not None]
+        loop = asyncio.get_running_loop()
+        if others:
+            bound = min(deadline - loop.time(), _SIDECARS_FIRST * self._ground.settings.second)
+            await asyncio.wait(others, timeout=max(bound, 0.0))
+        if own is not None:
+            await asyncio.wait([own], timeout=max(deadline - loop.time(), 0.0))
+            own.cancel()
+        return own is not None or bool(others)
+
+    def _pre_stop(self, program: Container) -> asyncio.Task[None] | None:
+        """The hook of what runs now; it is begun once."""
+        known, hook = self.record.containers[program.name], program.lifecycle.pre_stop
+        if hook is None or known.state is not State.RUNNING:
+            return None
+
+        async def call() -> None:
+            with contextlib.suppress(Lost):
+                found = await probes.call_hook(hook, program, self.runner(program.name))
+                if not found.passed:
+                    self._say("Warning", "FailedPreStopHook", found.message, program.name)
+
+        if known.run not in self._hooks:
+            self._hooks[known.run] = self._group.create_task(call())
+        return self._hooks[known.run]
 
     # --- probes and hooks ----------------------------------------------------------------------------------------
 
@@ -376,6 +412,8 @@ class Worker:
             tasks.append(self._group.create_task(self._startup(program, program.startup_probe)))
         if program.readiness_probe is not None:
             tasks.append(self._group.create_task(self._readiness(program, program.readiness_probe)))
+        elif not known.is_probed_ready:
+            tasks.append(self._group.create_task(self._settle(program)))
         if program.liveness_probe is not None:
             tasks.append(self._group.create_task(self._liveness(program, program.liveness_probe)))
 
@@ -397,6 +435,15 @@ class Worker:
         else:
             self._say("Warning", "FailedPostStartHook", found.message, program.name, again=True)
             self._stop(program.name)
+
+    async def _settle(self, program: Container) -> None:
+        """A program without a readiness probe is ready when it listens where it says, and soon in any case."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLING * self._ground.settings.second):
+                # Nothing tells when a socket begins to listen.
+                while self.sandbox is not None and not program.listens_on <= self.sandbox.listening():  # noqa: ASYNC110
+                    await asyncio.sleep(_LISTENS)
+        self._note(program.name, is_probed_ready=True)
 
     async def _startup(self, program: Container, probe: Probe) -> None:
         if await self._until(program, probe, "Startup", passing=True):
