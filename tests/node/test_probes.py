@@ -91,6 +91,23 @@ async def test_each_kind_of_probe_finds_what_is_there(running: RunningNode) -> N
     await running.world.until(lambda: unserved in running.world.events)
 
 
+async def test_a_program_that_begins_to_answer_is_seen_long_before_its_period(running: RunningNode) -> None:
+    """What fails meanwhile does not count: with a threshold of two, a second failure would restart it."""
+    slow = "import time\ntime.sleep(1)\n" + SERVER.strip()
+    running.world.put(
+        pod(
+            "slow",
+            slow,
+            """
+            startupProbe: {tcpSocket: {port: 9090}, periodSeconds: 1000, failureThreshold: 2}
+            readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1000}
+            """,
+        )
+    )
+    status = await running.world.until_ready("slow")
+    assert container_of(status, "app")["restartCount"] == 0
+
+
 async def test_a_container_that_fails_its_liveness_is_restarted(running: RunningNode) -> None:
     running.world.put("""
 metadata: {name: a}
