@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 from asyncio import sslproto
 
 # What asyncio reads into, for each TLS connection: 256 KiB unless told, and tens of watches would be 10 MB.
@@ -19,9 +18,3 @@ def keep_small() -> None:
     # Threads that only wait get a heap each otherwise. Another libc than glibc has no such knob, and no such heaps.
     if hasattr(libc, "mallopt"):
         libc.mallopt(_ARENA_MAX, 1)
-
-
-def settle() -> None:
-    """What is known now stays: the collector reads it no more. To be called once a process serves."""
-    gc.collect()
-    gc.freeze()
