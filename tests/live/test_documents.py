@@ -12,7 +12,7 @@ import pathlib
 import shutil
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -34,6 +34,8 @@ DOCS = CHECKOUT / "docs"
 # About the mesh that README starts, with access logs, and that the first steps end; and what changes a whole mesh.
 DEMO = ("README", "observability", "troubleshooting", "first-steps")
 CHANGING = ("install",)
+# What begins without a mesh, and ends so.
+ALONE = ("own-authority",)
 RULE = next(
     command.text for block in blocks(DOCS / "first-steps.md") for command in block.commands if "cat >" in command.text
 )
@@ -50,7 +52,7 @@ def page_of(name: str) -> pathlib.Path:
 def pages() -> list[str]:
     """The pages that have something to type, but for those with a mesh of their own."""
     found = [page.stem for page in sorted(DOCS.glob("*.md")) if any(not block.why_not for block in blocks(page))]
-    return [name for name in found if name not in (*DEMO, *CHANGING)]
+    return [name for name in found if name not in (*DEMO, *CHANGING, *ALONE)]
 
 
 @contextlib.contextmanager
@@ -97,8 +99,9 @@ async def test_a_page_that_changes_a_whole_mesh_does_what_it_says(name: str) -> 
         await type_in_shell(name, mesh)
 
 
-@pytest.mark.timeout(600)
-async def test_the_first_steps_are_taken_from_nothing_and_leave_nothing() -> None:
+@contextlib.asynccontextmanager
+async def nothing() -> AsyncIterator[tuple[Terminal, LocalMesh]]:
+    """A terminal in something like a checkout, in which no mesh has been started; at the end there is none either."""
     require()
     with a_folder() as home, a_folder() as checkout:
         # What is written there is nobody else's; and .venv, which is there already, is never touched from it.
@@ -110,20 +113,32 @@ async def test_the_first_steps_are_taken_from_nothing_and_leave_nothing() -> Non
         env = {name: value for name, value in mesh.env.items() if name not in ("OSTRIA_MESH", "KUBECONFIG")}
         try:
             async with Terminal(env, checkout) as terminal:
-                for name in DEMO:
-                    if name in ("README", "first-steps"):
-                        await type_page(name, terminal)
-                    else:
-                        await type_in_shell(name, mesh)
-                    if name == "README":
-                        page = page_with_red_stars(terminal.said)
-                assert not missing(pictures.terminal_lines("demo"), terminal.said)
-                assert not missing(pictures.terminal_lines("route", besides=RULE), terminal.said)
-                assert not missing(pictures.page_lines("demo"), "\n".join(pictures.texts_of(page)))
+                yield terminal, mesh
             # What is left is kubectl's own cache.
             assert [entry.name for entry in home.iterdir()] in ([], [".kube"])
         finally:
             await mesh.ostria("down", "--purge", "-y", code=None)
+
+
+@pytest.mark.timeout(600)
+async def test_the_first_steps_are_taken_from_nothing_and_leave_nothing() -> None:
+    async with nothing() as (terminal, mesh):
+        for name in DEMO:
+            if name in ("README", "first-steps"):
+                await type_page(name, terminal)
+            else:
+                await type_in_shell(name, mesh)
+            if name == "README":
+                page = page_with_red_stars(terminal.said)
+        assert not missing(pictures.terminal_lines("demo"), terminal.said)
+        assert not missing(pictures.terminal_lines("route", besides=RULE), terminal.said)
+        assert not missing(pictures.page_lines("demo"), "\n".join(pictures.texts_of(page)))
+
+
+@pytest.mark.parametrize("name", ALONE)
+async def test_a_page_that_begins_without_a_mesh_does_what_it_says(name: str) -> None:
+    async with nothing() as (terminal, _):
+        await type_page(name, terminal)
 
 
 def page_with_red_stars(said: str) -> str:
