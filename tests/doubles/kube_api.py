@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from ostria.base import ObjectKey
+from ostria.base.merge_patch import merge_patch
 from ostria.base.yaml import read_documents
 from ostria.resources import KINDS, Kind, kind_of
 from ostria.sources.access import Access, Bytes, Written
-from ostria.sources.memory import merge_patch
 
 DROP = object()
 

@@ -17,17 +17,17 @@ import yaml
 
 from ostria.base import ObjectKey
 from ostria.base.clock import Clock, ManualClock
+from ostria.base.merge_patch import merge_patch
+from ostria.base.times import timestamp
 from ostria.node.controllers.mirror import Mirror
 from ostria.node.controllers.objects import EVENT, LEASE, WATCHED, Document
 from ostria.node.controllers.recorder import Recorder
 from ostria.node.controllers.runner import Runner
 from ostria.node.controllers.writes import Changed, Controller
-from ostria.node.status import stamp
 from ostria.resources import Change, Kind
 from ostria.resources.shapes import Meta
 from ostria.sources.api import ApiError
 from ostria.sources.documents import Document as Whole
-from ostria.sources.memory import merge_patch
 
 _KINDS = {(kind.group, kind.plural): kind for kind in (*WATCHED, EVENT, LEASE)}
 _SPECLESS = {"ConfigMap", "Secret", "ServiceAccount", "Endpoints", "EndpointSlice", "Event"}
@@ -90,7 +90,7 @@ class ObjectStore:
         key = ObjectKey("", kind.name, namespace if kind.namespaced else "", name)
         known = self.objects[key]
         if grace:
-            meta = {**known["metadata"], "deletionTimestamp": stamp(self.clock.now())}
+            meta = {**known["metadata"], "deletionTimestamp": timestamp(self.clock.now())}
             self._put(kind, {**known, "metadata": {**meta, "deletionGracePeriodSeconds": grace}})
             return
         del self.objects[key]
@@ -156,7 +156,7 @@ class ObjectStore:
         key = ObjectKey("", kind.name, meta.get("namespace", ""), meta["name"])
         if key in self.objects:
             raise ApiError(409, "AlreadyExists")
-        meta |= {"uid": f"uid-{next(self._names)}", "creationTimestamp": stamp(self.clock.now()), "generation": 0}
+        meta |= {"uid": f"uid-{next(self._names)}", "creationTimestamp": timestamp(self.clock.now()), "generation": 0}
         return self._put(kind, {**document, "metadata": meta})
 
     def _put(self, kind: Kind, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ostria.base.times import timestamp
 from ostria.kubeapi import housekeeping, retries
 from ostria.kubeapi.allocation import Ranges
 from ostria.kubeapi.api import SYSTEM, Api
@@ -20,7 +21,6 @@ from ostria.kubeapi.errors import forbidden
 from ostria.kubeapi.kinds import CONFIG_MAPS, EVENT
 from ostria.kubeapi.retries import FIRST, LONGEST, Retries
 from ostria.kubeapi.store import Store
-from ostria.kubeapi.strategy import timestamp
 from ostria.kubeapi.tokens import new_key
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -8,10 +8,10 @@ import pytest
 
 from doubles.source_rigs import running
 from ostria.base import ObjectKey
+from ostria.base.merge_patch import merge_patch
 from ostria.resources.kubernetes import ConfigMap
 from ostria.resources.shapes import Meta
 from ostria.sources import MemorySource
-from ostria.sources.memory import merge_patch
 
 A = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: '1'}\n"
 KEY = ObjectKey("", "ConfigMap", "default", "a")

@@ -20,11 +20,12 @@ import msgspec
 
 from ostria.base import ObjectKey
 from ostria.base.clock import Clock, SystemClock
+from ostria.base.merge_patch import merge_patch
 from ostria.engine import Engine, Query
 from ostria.resources import KINDS
 from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.folder import FolderSource
-from ostria.sources.memory import MemorySource, merge_patch
+from ostria.sources.memory import MemorySource
 from ostria.sources.reflector import Discovery, collection_path
 
 _log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ See https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
+from ostria.base.times import timestamp
 from ostria.kubeapi import causes, jsonpath
 from ostria.kubeapi.errors import Cause
 from ostria.kubeapi.fields import at, mapping, objects
@@ -173,7 +173,7 @@ def is_established(crd: Document) -> bool:
 def _condition(before: Document, kind: str, said: tuple[str, str, str], now: float) -> Document:
     was = next((each for each in objects(before, "conditions") if each.get("type") == kind), {})
     same = was.get("status") == said[0]
-    when = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    when = timestamp(now)
     return {
         "type": kind,
         "status": said[0],

@@ -6,8 +6,9 @@ https://kubernetes.io/docs/concepts/architecture/garbage-collection/.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from ostria.base.times import timestamp
 from ostria.kubeapi.calls import DeleteOptions
 from ostria.kubeapi.errors import conflict
 from ostria.kubeapi.kinds import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, PODS
@@ -45,7 +46,7 @@ def begun(resource: Resource, document: Document, wished: DeleteOptions, now: da
     if metadata.get("deletionTimestamp") and (before is None or grace >= before):
         grace, until = before or 0, metadata["deletionTimestamp"]
     else:
-        until = timestamp(now + timedelta(seconds=grace))
+        until = timestamp(now.timestamp() + grace)
     marked: Document = {**metadata, "deletionTimestamp": until, "deletionGracePeriodSeconds": grace}
     if finalizers:
         marked["finalizers"] = finalizers
@@ -65,11 +66,6 @@ def is_over(resource: Resource, document: Document) -> bool:
     if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
         return False
     return not metadata.get("deletionGracePeriodSeconds") and not _is_draining(resource, document)
-
-
-def timestamp(moment: datetime) -> str:
-    """As objects write it, to the second."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _finalizers(resource: Resource, document: Document, wished: DeleteOptions) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 
+from ostria.base.times import timestamp
 from ostria.kubeapi import crds
 from ostria.kubeapi.allocation import Ranges, allocate
 from ostria.kubeapi.calls import Call, Surroundings
@@ -22,7 +23,7 @@ from ostria.kubeapi.patches import apply, track
 from ostria.kubeapi.registry import Registry
 from ostria.kubeapi.requests import Document, Reader, Resource
 from ostria.kubeapi.schemas import Schema, Schemas, strict_decoding_error, unknown_field_warnings
-from ostria.kubeapi.strategy import prepare_create, prepare_update, timestamp
+from ostria.kubeapi.strategy import prepare_create, prepare_update
 
 
 class Forming:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ostria.base import selectors
+from ostria.kubeapi.fields import at
 from ostria.kubeapi.requests import Document, Resource
 
 
@@ -39,15 +40,15 @@ def read(document: Document, where: Paths) -> Document:
     wished, there, selector = where
     metadata = document["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    status: Document = {"replicas": _at(document, there) or 0}
-    text = _at(document, selector) if selector else _selector((document.get("spec") or {}).get("selector"))
+    status: Document = {"replicas": at(document, *there) or 0}
+    text = at(document, *selector) if selector else _selector((document.get("spec") or {}).get("selector"))
     if text:
         status["selector"] = text
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {key: metadata[key] for key in kept if key in metadata},
-        "spec": {"replicas": _at(document, wished) or 0},
+        "spec": {"replicas": at(document, *wished) or 0},
         "status": status,
     }
 
@@ -64,12 +65,6 @@ def written(document: Document, scale: Document, where: Paths) -> Document:
 
 def _path(text: str) -> tuple[str, ...]:
     return tuple(step for step in text.split(".") if step)
-
-
-def _at(document: Any, path: tuple[str, ...]) -> Any:
-    for step in path:
-        document = document.get(step) if isinstance(document, dict) else None
-    return document
 
 
 def _with(document: Document, path: tuple[str, ...], value: Any) -> Any:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from datetime import UTC, datetime
 
+from ostria.base.times import timestamp
 from ostria.kubeapi import metadata, validation
 from ostria.kubeapi.causes import Prepared, immutable, wrong
 from ostria.kubeapi.errors import Cause
@@ -61,11 +61,6 @@ _SERVERS_OWN = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGraceP
 
 _LISTS = ("annotations", "finalizers", "labels", "ownerReferences")
 """What of the metadata is not there when it is empty."""
-
-
-def timestamp(now: float) -> str:
-    """Seconds since the epoch as metadata writes them: `2026-11-21T13:34:48Z`."""
-    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def prepare_create(

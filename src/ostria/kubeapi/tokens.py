@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ostria.base.times import timestamp
 from ostria.kubeapi import causes
 from ostria.kubeapi.errors import Cause, bad_request, conflict, invalid, not_found
 from ostria.kubeapi.fields import at, mapping
@@ -96,8 +97,7 @@ class Issuer:
             "sub": f"system:serviceaccount:{namespace}:{name}",
         }
         token = jwt.encode(claims, self._key, _ALGORITHM, {"kid": self._id})
-        expires = datetime.fromtimestamp(issued + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        created = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        expires, created = timestamp(issued + seconds), timestamp(now.timestamp())
         return {
             "kind": "TokenRequest",
             "apiVersion": f"{AUTHENTICATION}/v1",

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from ostria.base.times import timestamp
 from ostria.node import logs, userns
 from ostria.node.ground import Ground, Settings
 from ostria.node.messages import Refused
 from ostria.node.pods import Pod, read_pod, stored_pod
 from ostria.node.sandbox import Sandbox, remove_folder
-from ostria.node.status import stamp
 from ostria.node.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Node:
 
     def _let_go(self, worker: Worker) -> None:
         if not worker.pod.is_deleted:
-            gone = msgspec.structs.replace(worker.pod.metadata, deletion_timestamp=stamp(self._ground.clock.now()))
+            gone = msgspec.structs.replace(worker.pod.metadata, deletion_timestamp=timestamp(self._ground.clock.now()))
             worker.update(msgspec.structs.replace(worker.pod, metadata=gone))
 
     def _adopt_orphans(self) -> None:

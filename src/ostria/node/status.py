@@ -5,21 +5,16 @@ Shapes and reasons follow https://kubernetes.io/docs/concepts/workloads/pods/pod
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 import msgspec
 
+from ostria.base.times import timestamp
 from ostria.node.environment import Addresses
 from ostria.node.lifecycle import ContainerRecord, Past, PodRecord, State, by_name, phase, restarts
 from ostria.node.pods import Container, Pod
 
 _CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
-
-
-def stamp(seconds: float) -> str:
-    """A time as the API writes it."""
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def observe(pod: Pod, record: PodRecord, now: float) -> PodRecord:
@@ -42,13 +37,13 @@ def status_of(pod: Pod, record: PodRecord, addresses: Addresses, now: float) -> 
             {
                 **_condition(pod, record, kind),
                 "lastProbeTime": None,
-                "lastTransitionTime": stamp(record.transitions[kind][1]),
+                "lastTransitionTime": timestamp(record.transitions[kind][1]),
             }
             for kind in _CONDITIONS
         ],
         "hostIP": addresses.host_ip,
         "hostIPs": [{"ip": ip} for ip in addresses.host_ips or (addresses.host_ip,)],
-        "startTime": stamp(record.start_time),
+        "startTime": timestamp(record.start_time),
         "qosClass": _quality(pod),
     }
     if addresses.ips:
@@ -127,7 +122,7 @@ def _state(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     last = _terminated(pod, known.last) if known.last else {}
     if known.state is State.RUNNING:
-        return {"running": {"startedAt": stamp(known.started)}}, last
+        return {"running": {"startedAt": timestamp(known.started)}}, last
     ends = pod.is_deleted or bool(record.ending)
     if known.past is not None:
         ended = _terminated(pod, known.past)
@@ -157,8 +152,8 @@ def _terminated(pod: Pod, past: Past) -> dict[str, Any]:
     ended: dict[str, Any] = {
         "exitCode": past.code,
         "reason": past.reason,
-        "startedAt": stamp(past.started or past.finished),
-        "finishedAt": stamp(past.finished),
+        "startedAt": timestamp(past.started or past.finished),
+        "finishedAt": timestamp(past.finished),
         "containerID": _id(pod, past.run),
     }
     if past.signal:

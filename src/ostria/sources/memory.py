@@ -135,16 +135,3 @@ class MemorySource:
         kind = kind_of_shape(type(obj))
         namespace = (obj.metadata.namespace or self._namespace) if kind.namespaced else ""
         return ObjectKey(self._cluster, kind.name, namespace, obj.metadata.name)
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """A document after a JSON merge patch (RFC 7396); neither argument is changed."""
-    if not isinstance(patch, Mapping):
-        return patch
-    merged = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from doubles.object_store import Controlled
+from ostria.base.times import timestamp
 from ostria.node.controllers import deployments, replica_sets
 from ostria.node.controllers.objects import DEPLOYMENT, POD, REPLICA_SET
-from ostria.node.status import stamp
 
 WEB = """
 apiVersion: apps/v1
@@ -41,7 +41,7 @@ class World(Controlled):
                 self.store.delete(POD, name)
                 return True
             if self.starts and not pod["status"].get("conditions"):
-                ready = {"type": "Ready", "status": "True", "lastTransitionTime": stamp(self.clock.now())}
+                ready = {"type": "Ready", "status": "True", "lastTransitionTime": timestamp(self.clock.now())}
                 self.store.change(POD, name, status={"phase": "Running", "conditions": [ready]})
                 return True
         return False

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from doubles.object_store import Controlled
+from ostria.base.times import timestamp
 from ostria.node.controllers import jobs
 from ostria.node.controllers.objects import JOB, POD
-from ostria.node.status import stamp
 
 JOB_OF_SUMS = """
 apiVersion: batch/v1
@@ -37,7 +37,7 @@ class World(Controlled):
         ]
 
     def end(self, name: str, phase: str = "Succeeded") -> None:
-        ended = {"terminated": {"finishedAt": stamp(self.clock.now())}}
+        ended = {"terminated": {"finishedAt": timestamp(self.clock.now())}}
         self.store.change(POD, name, status={"phase": phase, "containerStatuses": [{"name": "sum", "state": ended}]})
 
     def status(self) -> dict[str, Any]:

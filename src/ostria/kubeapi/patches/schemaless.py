@@ -8,6 +8,7 @@ from typing import Any
 import jsonpatch
 import msgspec
 
+from ostria.base import merge_patch as merge_patches
 from ostria.kubeapi.errors import StatusError, bad_request
 from ostria.kubeapi.requests import Document
 
@@ -50,23 +51,11 @@ def json_patch(document: Document, patch: Any) -> Document:
 
 
 def merge_patch(document: Document, patch: Any) -> Document:
-    """The document after an RFC 7386 merge patch: null takes away, objects merge, all else replaces."""
+    """The document after an RFC 7386 merge patch. Raises StatusError (400) for a patch that is no object."""
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: a merge patch of an object is an object")
-    merged: Document = _merged(document, patch)
+    merged: Document = merge_patches.merge_patch(document, patch)
     return merged
-
-
-def _merged(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = _merged(result.get(key), value)
-    return result
 
 
 def _refused(why: str) -> StatusError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ostria.base.times import timestamp
 from ostria.node.controllers.objects import (
     JOB,
     POD,
@@ -41,7 +42,6 @@ from ostria.node.controllers.writes import (
     Write,
     earliest,
 )
-from ostria.node.status import stamp
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 FIRST_DELAY, LONGEST_DELAY = 10.0, 600.0
@@ -88,7 +88,7 @@ def reconcile(view: View, key: Key, now: float) -> Outcome:
         writes += [Delete(POD, pod, job) for pod in tally.active]
         started = None
     elif not started:
-        started = stamp(now)
+        started = timestamp(now)
     verdict = None if spec.get("suspend") else _verdict(job, tally, moment(started), now)
     again = None
     if verdict is None and not spec.get("suspend"):
@@ -266,7 +266,7 @@ def _status(job: Document, tally: _Tally, verdict: Condition | None, started: st
         for said in (verdict._replace(type=early), verdict):
             conditions[said.type] = said.over(conditions.get(said.type), now)
         if verdict.type == "Complete":
-            status["completionTime"] = stamp(now)
+            status["completionTime"] = timestamp(now)
     if conditions:
         status["conditions"] = list(conditions.values())
     return status

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from ostria.base.selectors import Selector, of_expressions
-from ostria.node.status import stamp
+from ostria.base.times import timestamp
 from ostria.resources import Kind
 from ostria.sources.documents import Document as _Whole
 
@@ -166,9 +166,9 @@ class Condition(NamedTuple):
         if before is not None and all(before.get(name, "") == new.get(name, "") for name in (*new, *said)):
             return dict(before)
         same = before is not None and before.get("status") == self.status
-        new["lastTransitionTime"] = before["lastTransitionTime"] if before and same else stamp(now)
+        new["lastTransitionTime"] = before["lastTransitionTime"] if before and same else timestamp(now)
         if updates:
-            new["lastUpdateTime"] = stamp(now)
+            new["lastUpdateTime"] = timestamp(now)
         return new
 
 

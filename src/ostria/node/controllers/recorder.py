@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ostria.base.clock import Clock
+from ostria.base.times import timestamp
 from ostria.node.controllers.objects import EVENT, Document
-from ostria.node.status import stamp
 from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.reflector import collection_path
 
@@ -107,7 +107,7 @@ class Recorder:
     async def _write(self, note: Note, times: int) -> None:
         path = collection_path(EVENT, "v1", note.namespace or "default")
         known = self._written.get(note)
-        now = stamp(self._clock.now())
+        now = timestamp(self._clock.now())
         if known is not None:
             count = known.times + times
             patch = msgspec.json.encode({"count": count, "lastTimestamp": now})
