@@ -246,3 +246,25 @@ def test_metadata_that_is_empty_is_not_there() -> None:
     )
     assert "labels" not in found["metadata"]
     assert "annotations" not in updated(found, lambda new: new["metadata"]["annotations"].clear()).document["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        ("autoscaling/v2, kind: HorizontalPodAutoscaler", "{minReplicas: 3, maxReplicas: 2, scaleTargetRef: {name: a}}",
+         ["spec.maxReplicas: Invalid value: 2: must be greater than or equal to `minReplicas`",
+          "spec.scaleTargetRef.kind: Required value"]),
+        ("networking.k8s.io/v1, kind: Ingress", "{}",
+         ["spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified"]),
+        ("networking.k8s.io/v1, kind: Ingress",
+         "{rules: [{http: {paths: [{path: a, pathType: Prefix}, {path: /b}]}}]}",
+         ['spec.rules[0].http.paths[0].path: Invalid value: "a": must be an absolute path',
+          "spec.rules[0].http.paths[1].pathType: Required value: pathType must be specified"]),
+        ("policy/v1, kind: PodDisruptionBudget", "{minAvailable: 1, maxUnavailable: 0}",
+         ['spec: Invalid value: {"minAvailable": 1, "maxUnavailable": 0}: '
+          "minAvailable and maxUnavailable cannot be both set"]),
+    ],
+)  # fmt: skip
+def test_what_nothing_acts_on_must_make_sense_too(kind: str, spec: str, words: list[str]) -> None:
+    found = created(f"{{apiVersion: {kind}, metadata: {{name: a, namespace: b}}, spec: {spec}}}")
+    assert told(found) == words

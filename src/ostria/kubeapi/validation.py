@@ -33,6 +33,12 @@ def check(resource: Resource, document: Document) -> Iterator[Cause]:
             yield from _job(mapping(document, "spec"), "spec")
         case ("batch", "cronjobs"):
             yield from _cron_job(mapping(document, "spec"))
+        case ("autoscaling", "horizontalpodautoscalers"):
+            yield from _autoscaler(mapping(document, "spec"))
+        case ("networking.k8s.io", "ingresses"):
+            yield from _ingress(mapping(document, "spec"))
+        case ("policy", "poddisruptionbudgets"):
+            yield from _disruption_budget(mapping(document, "spec"))
         case ("rbac.authorization.k8s.io", "roles" | "clusterroles"):
             yield from _role(resource, document)
         case ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings"):
@@ -274,6 +280,41 @@ def _endpoint_slice(document: Document) -> Iterator[Cause]:
     for place, endpoint in enumerate(objects(document, "endpoints")):
         if not endpoint.get("addresses"):
             yield causes.required(f"endpoints[{place}].addresses", "must contain at least 1 address")
+
+
+def _autoscaler(spec: Document) -> Iterator[Cause]:
+    least, most = spec.get("minReplicas") or 0, spec.get("maxReplicas") or 0
+    if least < 1:
+        yield causes.wrong("spec.minReplicas", least, "must be greater than or equal to 1")
+    if most < 1:
+        yield causes.wrong("spec.maxReplicas", most, "must be greater than 0")
+    elif most < least:
+        yield causes.wrong("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
+    for name in ("kind", "name"):
+        if not at(spec, "scaleTargetRef", name):
+            yield causes.required(f"spec.scaleTargetRef.{name}")
+
+
+def _ingress(spec: Document) -> Iterator[Cause]:
+    if not spec.get("rules") and not spec.get("defaultBackend"):
+        yield causes.wrong("spec", spec, "either `defaultBackend` or `rules` must be specified")
+    known = ("Exact", "ImplementationSpecific", "Prefix")
+    for place, rule in enumerate(objects(spec, "rules")):
+        for which, path in enumerate(objects(rule, "http", "paths")):
+            field = f"spec.rules[{place}].http.paths[{which}]"
+            kind = path.get("pathType")
+            if not kind:
+                yield causes.required(f"{field}.pathType", "pathType must be specified")
+            elif kind not in known:
+                yield causes.unsupported(f"{field}.pathType", kind, known)
+            elif kind != "ImplementationSpecific" and not str(path.get("path", "")).startswith("/"):
+                yield causes.wrong(f"{field}.path", path.get("path", ""), "must be an absolute path")
+
+
+def _disruption_budget(spec: Document) -> Iterator[Cause]:
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        yield causes.wrong("spec", spec, "minAvailable and maxUnavailable cannot be both set")
+    yield from check_selector("spec.selector", mapping(spec, "selector"))
 
 
 def _webhooks(document: Document) -> Iterator[Cause]:
