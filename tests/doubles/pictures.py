@@ -42,6 +42,6 @@ def texts_of(page: str) -> list[str]:
     """The texts of a page's HTML."""
     found: list[str] = []
     parser = HTMLParser()
-    parser.handle_data = found.append  # type: ignore[method-assign]
+    parser.handle_data = found.append  # type: ignore[method-assign, assignment]
     parser.feed(page)
     return found

@@ -40,7 +40,7 @@ class Terminal:
         )  # fmt: skip
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *ended: object) -> None:
         assert self._shell.stdin
         self._shell.stdin.close()
         try:
