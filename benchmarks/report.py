@@ -48,12 +48,14 @@ def _row(cells: Sequence[str]) -> str:
 
 def page(sections: Sequence[Section]) -> str:
     """The whole of docs/benchmarks.md."""
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     machine = f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
     head = [
         "# Benchmarks",
         "",
         f"Written by `make bench` on a shared machine with {machine}. Figures are medians with the 5th and 95th",
-        "percentile in brackets; ratios carry over to other machines, absolute times do not.",
+        "percentile in brackets; ratios carry over to other machines, absolute times do not. The machine's load (1, 5",
+        f"and 15 minutes) was {load} at the end: where others work too, times are longer.",
         "",
     ]
     return "\n".join(head) + "\n" + "\n".join(section.text() for section in sections)
