@@ -100,7 +100,7 @@ def test_a_good_deployment_passes_whole() -> None:
     document = read(DEPLOYMENT)
     assert deployment().check(document) == ()
     assert deployment().unknown(document) == ()
-    assert deployment().decoding_error(document) == ""
+    assert deployment().decoding_error(document) is None
     assert deployment().prune(document) == document
 
 
@@ -133,7 +133,9 @@ def test_unknown_fields_are_named_by_their_paths_and_pruned() -> None:
 def test_a_wrong_type_in_a_built_in_kind_is_a_decoding_error(path: str, value: Any, words: str) -> None:
     document = read(DEPLOYMENT)
     document["spec"][path] = value
-    assert deployment().decoding_error(document) == words
+    wrong = deployment().decoding_error(document)
+    assert wrong is not None
+    assert wrong.message == words
 
 
 def test_a_built_in_kind_wants_its_required_fields_but_not_in_status() -> None:

@@ -290,6 +290,21 @@ async def test_bad_input_is_refused_in_words(client: Client, body: bytes, code: 
     assert (answered, words in status["message"]) == (code, True), status
 
 
+@pytest.mark.parametrize(
+    ("container", "field"),
+    [
+        ({"name": "a", "image": ["x"]}, "spec.containers[0].image"),
+        ({"name": "a", "imgae": "x"}, "spec.containers[0].imgae"),
+    ],
+)
+async def test_what_cannot_be_read_names_its_field_for_programs_too(
+    client: Client, container: Document, field: str
+) -> None:
+    pod = {"metadata": {"name": "a"}, "spec": {"containers": [container]}}
+    code, status = await client.ask("POST", "/api/v1/namespaces/default/pods?fieldValidation=Strict", pod)
+    assert (code, [cause["field"] for cause in status["details"]["causes"]]) == (400, [field]), status
+
+
 async def test_patches_cannot_nest_an_object_step_by_step(client: Client) -> None:
     definition = {
         "metadata": {"name": "things.example.com"},

@@ -41,6 +41,11 @@ class StatusError(Exception):
         return found
 
 
+def details_of(causes: Sequence[Cause]) -> list[dict[str, str]]:
+    """Causes as a Status has them."""
+    return [{"reason": each.reason, "message": each.message, "field": each.field} for each in causes]
+
+
 def not_found(plural: str, name: str, group: str = "") -> StatusError:
     """There is no such object."""
     what = f"{plural}.{group}" if group else plural
@@ -72,7 +77,7 @@ def invalid(kind: str, name: str, causes: Sequence[Cause], group: str = "") -> S
     told = [f"{cause.field}: {cause.message}" for cause in causes]
     words = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
     details = _about(kind, name, group)
-    details["causes"] = [{"reason": each.reason, "message": each.message, "field": each.field} for each in causes]
+    details["causes"] = details_of(causes)
     return StatusError(422, "Invalid", f'{what} "{name}" is invalid: {words}', details)
 
 

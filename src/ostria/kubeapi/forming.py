@@ -16,7 +16,7 @@ from ostria.kubeapi.allocation import Ranges, allocate
 from ostria.kubeapi.calls import Call, Surroundings
 from ostria.kubeapi.causes import Prepared
 from ostria.kubeapi.defaults import default
-from ostria.kubeapi.errors import Cause, bad_request, conflict, invalid
+from ostria.kubeapi.errors import Cause, StatusError, bad_request, conflict, details_of, invalid
 from ostria.kubeapi.kinds import CUSTOM_RESOURCE_DEFINITIONS, SERVICES
 from ostria.kubeapi.nesting import check_depth
 from ostria.kubeapi.patches import apply, track
@@ -69,17 +69,21 @@ class Forming:
         if not schema.structural:
             wrong = schema.decoding_error(document)
             if wrong:
-                raise bad_request(
-                    f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {wrong}'
-                )
+                raise self._unreadable(resource, wrong.message, [wrong])
         unknown = schema.unknown(document) if call.options.validation != "Ignore" else ()
         if unknown and call.options.validation == "Strict":
-            raise bad_request(
-                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-                + strict_decoding_error(unknown)
-            )
+            causes = [Cause(field, "unknown field", "FieldValueNotSupported") for field in unknown]
+            raise self._unreadable(resource, strict_decoding_error(unknown), causes)
         warnings = unknown_field_warnings(unknown)
         return schema.prune(document), warnings
+
+    @staticmethod
+    def _unreadable(resource: Resource, why: str, causes: Sequence[Cause]) -> StatusError:
+        """A refusal in Kubernetes' words, which name fields in prose only; the causes name them for programs too."""
+        kind, version = resource.kind, resource.version
+        error = bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {why}')
+        error.details["causes"] = details_of(causes)
+        return error
 
     def new(self, call: Call, document: Document) -> tuple[Document, tuple[str, ...]]:
         """A new object, named and with its defaults, and the warnings of what it was not read from."""

@@ -30,6 +30,7 @@ _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 # What Go calls the types that fields of built-in kinds have.
 _GO_TYPES = {"boolean": "bool", "object": "map[string]interface {}", "array": "[]interface {}", "number": "float64"}
+_INDEX = re.compile(r"\[\d+\]")
 _JSON_TYPES = {"boolean": "bool", "null": "null"}
 
 
@@ -58,19 +59,22 @@ def causes(schema: Schema, value: Any, path: str) -> Iterator[Cause]:
                 yield from causes(items, held, f"{path}[{index}]")
 
 
-def decoding_error(schema: Schema, document: dict[str, Any]) -> str:
-    """Why a Go decoder cannot read the document into a built-in kind; "" if it can."""
+def decoding_error(schema: Schema, document: dict[str, Any]) -> Cause | None:
+    """Why a Go decoder cannot read the document into a built-in kind, and the field; None if it can."""
     kinds = schema.node.get("x-kubernetes-group-version-kind") or ({"kind": "Object"},)
     found = _first_mistyped(schema, document, "", kinds[0]["kind"], "")
-    return f"json: cannot unmarshal {found}" if found else ""
+    return Cause(found.field, f"json: cannot unmarshal {found.message}", "FieldValueTypeInvalid") if found else None
 
 
-def _first_mistyped(schema: Schema, value: Any, path: str, struct: str, holder: str) -> str:
+def _first_mistyped(schema: Schema, value: Any, path: str, struct: str, holder: str) -> Cause | None:
     """`struct` is the Go struct that `schema` describes, `holder` the one that has the field at `path`."""
     if value is None:
-        return ""
+        return None
     if not _has_type(schema, value):
-        return f"{_json_type(schema, value)} into Go struct field {holder}.{path} of type {_go_type(schema, struct)}"
+        # Go names a field by its path without indexes.
+        named = f"{holder}.{_INDEX.sub('', path)}"
+        words = f"{_json_type(schema, value)} into Go struct field {named} of type {_go_type(schema, struct)}"
+        return Cause(path, words)
     if isinstance(value, dict):
         for key, held in value.items():
             if (child := schema.child(key)) is not None:
@@ -78,11 +82,10 @@ def _first_mistyped(schema: Schema, value: Any, path: str, struct: str, holder: 
                 if found := _first_mistyped(child, held, f"{path}.{key}" if path else key, named, struct or holder):
                     return found
     if isinstance(value, list) and (items := schema.items()) is not None:
-        for held in value:
-            # Go names a field by its path without indexes.
-            if found := _first_mistyped(items, held, path, _struct(schema.node["items"]), holder):
+        for index, held in enumerate(value):
+            if found := _first_mistyped(items, held, f"{path}[{index}]", _struct(schema.node["items"]), holder):
                 return found
-    return ""
+    return None
 
 
 def _struct(node: dict[str, Any]) -> str:

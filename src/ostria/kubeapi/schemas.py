@@ -101,8 +101,8 @@ class Schema(NamedTuple):
         """What is wrong with a document's types and values, in the order of its fields; () if nothing is."""
         return tuple(schema_checks.causes(self, document, ""))
 
-    def decoding_error(self, document: Document) -> str:
-        """For built-in kinds: why the JSON cannot be read as this kind, as a Go decoder says it; "" if it can."""
+    def decoding_error(self, document: Document) -> Cause | None:
+        """For built-in kinds: why the JSON cannot be read as this kind, as a Go decoder says it; None if it can."""
         return schema_checks.decoding_error(self, document)
 
     def unknown(self, document: Document) -> tuple[str, ...]:
