@@ -197,8 +197,9 @@ async def running_node(
     try:
         async with contextlib.AsyncExitStack() as stack:
             network = await stack.enter_async_context(Network.create(folder, namespaces)) if networked else nothing
+            known = images or Images()
             ground = Ground(
-                settings, namespaces, network, world, world, world, SystemClock(), this_machine(), (lambda: images) if images else Images
+                settings, namespaces, network, world, world, world, SystemClock(), this_machine(), lambda: known
             )
             node = Node(ground)
             async with asyncio.TaskGroup() as group:
