@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,6 +19,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="write the goldens anew instead of comparing")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A program that a test runs in this process sets up its log, which must not silence the tests after it."""
+    ours = logging.getLogger("ostria")
+    before = (ours.propagate, ours.level, list(ours.handlers))
+    yield
+    ours.propagate, ours.level, ours.handlers = before
 
 
 class Golden:
