@@ -123,8 +123,7 @@ class Sandbox:
             return
         gone = asyncio.Event()
         pidfd = os.dup(self._pidfd)
-        self.close()
-        self.lost.set()
+        self._lose()
         loop.add_reader(pidfd, gone.set)
         try:
             with contextlib.suppress(ProcessLookupError):
@@ -240,14 +239,18 @@ class Sandbox:
         except BlockingIOError:
             return
         except OSError:
-            self.close()
-            self.lost.set()
-            for waiters in self._waiters.values():
-                for waiter in waiters:
-                    if not waiter.done():
-                        waiter.set_exception(Lost("the pod has ended"))
-            self._waiters.clear()
+            self._lose()
             self._changed(Run(""))
+
+    def _lose(self) -> None:
+        """Nothing is heard from the pod any more: whoever waits for a run of it is told."""
+        self.close()
+        self.lost.set()
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(Lost("the pod has ended"))
+        self._waiters.clear()
 
 
 @contextlib.contextmanager
