@@ -11,7 +11,7 @@ PYTEST := $(BOUND) $(BIN)/pytest
 # A worker for each core; tests that share a costly fixture stay together.
 PARALLEL := -n auto --dist loadgroup
 # What an ordinary user's machine does otherwise: run once more as one, if we are root.
-AS_USER := tests/node tests/capture tests/live/test_bookinfo.py tests/live/test_life.py
+AS_USER := tests/node tests/capture tests/live/test_life.py
 
 .PHONY: help
 help: ## list the targets
