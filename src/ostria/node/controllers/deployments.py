@@ -31,7 +31,7 @@ from ostria.node.controllers.objects import (
     status_of,
     with_metadata,
 )
-from ostria.node.controllers.owners import claim, controller_of, owned, owner_key, owner_reference
+from ostria.node.controllers.owners import claim, owned, owner_key, owner_reference, owners_to_ask
 from ostria.node.controllers.writes import NOTHING, Changed, Controller, Create, Delete, Outcome, Say, Update, Write
 
 HASH = "pod-template-hash"
@@ -51,11 +51,7 @@ def concerned(view: View, changed: Changed) -> Iterable[Key]:
         if changed.kind == DEPLOYMENT:
             yield key_of(document)
         elif changed.kind == REPLICA_SET:
-            key = owner_key(document, DEPLOYMENT)
-            if key is not None:
-                yield key
-            elif controller_of(document) is None:
-                yield from (key_of(each) for each in view.list(DEPLOYMENT, key_of(document).namespace))
+            yield from owners_to_ask(view, document, DEPLOYMENT)
         elif changed.kind == POD and changed.after is None:
             # Recreate waits for the last pod of before.
             above = owner_key(document, REPLICA_SET)

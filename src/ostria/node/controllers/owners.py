@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ostria.node.controllers.objects import (
@@ -55,6 +55,15 @@ def owner_key(document: Document, kind: Kind) -> Key | None:
     if control is None or control.get("kind") != kind.name:
         return None
     return Key(key_of(document).namespace, str(control["name"]))
+
+
+def owners_to_ask(view: View, document: Document, kind: Kind) -> Iterable[Key]:
+    """Whose concern an object is: its owner's; an orphan's, everyone's of the kind beside it, as one may adopt it."""
+    key = owner_key(document, kind)
+    if key is not None:
+        yield key
+    elif controller_of(document) is None:
+        yield from (key_of(each) for each in view.list(kind, key_of(document).namespace))
 
 
 def claim(

@@ -24,7 +24,7 @@ from ostria.node.controllers.objects import (
     labels_of,
     status_of,
 )
-from ostria.node.controllers.owners import claim, controller_of, owner_key, owner_reference
+from ostria.node.controllers.owners import claim, owner_reference, owners_to_ask
 from ostria.node.controllers.writes import (
     NOTHING,
     Changed,
@@ -50,11 +50,7 @@ def concerned(view: View, changed: Changed) -> Iterable[Key]:
         if changed.kind == REPLICA_SET:
             yield key_of(document)
         elif changed.kind == POD:
-            key = owner_key(document, REPLICA_SET)
-            if key is not None:
-                yield key
-            elif controller_of(document) is None:
-                yield from (key_of(each) for each in view.list(REPLICA_SET, key_of(document).namespace))
+            yield from owners_to_ask(view, document, REPLICA_SET)
 
 
 def reconcile(view: View, key: Key, now: float) -> Outcome:
