@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from doubles import kubectl_summary
+from doubles import janitor, kubectl_summary
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Workers are the run's children, and marked with it.
+    if not hasattr(config, "workerinput"):
+        janitor.watch()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,7 +1,7 @@
 """A real mesh on this machine, driven as a person does it: `ostria` and `kubectl` as programs, and nothing between.
 
 Each has a home of its own under a short folder (Unix sockets' paths are), so several run side by side; it is ended and
-removed with the block, and by a watcher of its own if this process is killed.
+removed with the block, and by the janitor if the run is killed.
 """
 
 from __future__ import annotations
