@@ -1,6 +1,7 @@
 """Playbooks: a conversation with delivery as text, replayed and written anew with the answers that really came.
 
 ++ alpha [GROUP]                a stream begins; its pod is of a group
++= alpha [GROUP]                a state-of-the-world stream begins; its requests say all names, without signs
 -- alpha                        it ends
 ## alpha GROUP                  its traits change
 ** Kind/name: cds a 1 -> eds a; eds a 1     an object now brings these parts ("gone": none; "@g": for a group)
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import shlex
 
-from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryResponse
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryResponse, DiscoveryResponse
 
 from doubles.catalogue import CATALOGUE, FakeStore, Part, traits_of
 from ostria.engine import Engine
@@ -24,7 +25,8 @@ from ostria.envoy.fragments import ResourceType, fragment
 from ostria.xds import Delivery, Identity, Limits, Node, Send
 from ostria.xds.clients import Client
 from ostria.xds.delivery import Command
-from ostria.xds.protocol import Request
+from ostria.xds.protocol import Request, WholeRequest
+from ostria.xds.shelf import WHOLE
 
 TYPES = {
     "cds": ResourceType.CLUSTER,
@@ -78,6 +80,7 @@ class Table:
             return [f"== {who} {type} {self.held(who, type)}".strip()]
         commands = {
             "++": self.connect,
+            "+=": self.connect_whole,
             "--": self.disconnect,
             "##": self.group,
             "**": self.change,
@@ -86,10 +89,13 @@ class Table:
         }[mark](rest)
         return [line, *map(show, commands)]
 
-    def connect(self, rest: str) -> list[Command]:
+    def connect_whole(self, rest: str) -> list[Command]:
+        return self.connect(rest, whole=True)
+
+    def connect(self, rest: str, *, whole: bool = False) -> list[Command]:
         name, _, group = rest.partition(" ")
         self.store.group(name, group)
-        client = self.delivery.connect(name, Identity("default", "sa", name), Node(name))
+        client = self.delivery.connect(name, Identity("default", "sa", name), Node(name), whole=whole)
         assert client is not None
         self.clients[name] = client
         return self.delivery.flush(self.now)
@@ -129,15 +135,18 @@ class Table:
                 at = args.index(word)
                 nonce = args[at + 1]
                 args = args[:at] + args[at + 2 :]
+        client, url, error = self.clients[who], TYPES.get(type, type), words.strip() if colon else None
+        if client.shelf is not None:
+            return self.delivery.receive(client, WholeRequest(url, tuple(args), nonce, error), self.now)
         request = Request(
-            TYPES.get(type, type),
+            url,
             tuple(arg[1:] for arg in args if arg[0] == "+"),
             tuple(arg[1:] for arg in args if arg[0] == "-"),
             known,
             nonce,
-            words.strip() if colon else None,
+            error,
         )
-        return self.delivery.receive(self.clients[who], request, self.now)
+        return self.delivery.receive(client, request, self.now)
 
     def held(self, who: str, type: str) -> str:
         held = self.delivery.held(self.clients[who])
@@ -158,6 +167,8 @@ def parse_part(text: str) -> Part:
 def show(command: Command) -> str:
     if not isinstance(command, Send):
         return f"!! {command.client.name} {command.message}"
+    if command.client.shelf is not None:
+        return show_whole(command)
     message = DeltaDiscoveryResponse.FromString(command.body + command.tail)
     entries = []
     for entry in message.resources:
@@ -166,3 +177,16 @@ def show(command: Command) -> str:
         entries.append(f"{entry.name}={entry.resource.value.decode()}")
     removed = [f"-{name}" for name in message.removed_resources]
     return " ".join(["<<", command.client.name, WORDS[message.type_url], *entries, *removed, f"#{message.nonce}"])
+
+
+def show_whole(command: Send) -> str:
+    """A letter says no name, so names are those that delivery says it has sent."""
+    message = DiscoveryResponse.FromString(command.body + command.tail)
+    type = ResourceType(message.type_url)
+    response = command.client.stream.channels[type].outstanding
+    assert response is not None
+    assert message.version_info
+    assert command.client.shelf is not None
+    names = command.client.shelf.offered(type) if type in WHOLE else response.names
+    entries = [f"{name}={entry.value.decode()}" for name, entry in zip(names, message.resources, strict=True)]
+    return " ".join(["<<", command.client.name, WORDS[message.type_url], *entries, f"#{message.nonce}"])

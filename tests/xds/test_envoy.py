@@ -175,8 +175,8 @@ async def _backend(stack: contextlib.AsyncExitStack, name: str) -> int:
     return int(server.sockets[0].getsockname()[1])
 
 
-@pytest.fixture
-async def bench(tmp_path: pathlib.Path) -> AsyncIterator[Bench]:
+@pytest.fixture(params=["DELTA_GRPC"])
+async def bench(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     try:
         envoy_path(os.environ)
     except EnvoyNotFoundError as error:
@@ -192,6 +192,7 @@ async def bench(tmp_path: pathlib.Path) -> AsyncIterator[Bench]:
             }
         )
         bootstrap = ads_bootstrap(f"unix:{tmp_path}/xds.sock", "alpha", "alpha")
+        bootstrap["dynamic_resources"]["ads_config"]["api_type"] = request.param
         bench.envoy = await stack.enter_async_context(running_envoy(tmp_path, bootstrap))
         yield bench
 
@@ -261,6 +262,7 @@ async def load(bench: Bench) -> AsyncIterator[dict[tuple[int, str], int]]:
         stop.set()
 
 
+@pytest.mark.parametrize("bench", ["DELTA_GRPC", "GRPC"], indirect=True)
 async def test_no_request_is_lost_while_the_world_is_replaced(bench: Bench) -> None:
     async with bench.serving():
         await bench.envoy.wait_ready()
@@ -298,6 +300,7 @@ def replacement(bench: Bench, old: str, new: str, step: int) -> dict[str, tuple[
     return {f"Svc/{old}": None, "VS/a": (routes(new),), f"Svc/{new}": service(new, backend)}
 
 
+@pytest.mark.parametrize("bench", ["DELTA_GRPC", "GRPC"], indirect=True)
 @pytest.mark.parametrize("spoil", [refused_when_decoded, refused_when_applied])
 @pytest.mark.parametrize("bad", [(23,), (7, 41)])
 async def test_what_envoy_refuses_among_fifty_is_found_and_the_rest_is_served(

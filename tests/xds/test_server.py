@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 
 from doubles.ads_client import AdsClient, ads_channel
 from doubles.catalogue import CATALOGUE, FakeStore, Part, traits_of
@@ -17,7 +18,7 @@ from doubles.certificates import Authority
 from ostria.engine import Engine
 from ostria.envoy.fragments import ResourceType, fragment
 from ostria.xds import Delivery, Identity, Limits, Verified
-from ostria.xds.server import METHOD, Address, Certificate, Server
+from ostria.xds.server import METHOD, WHOLE_METHOD, Address, Certificate, Server
 
 EDS = ResourceType.ENDPOINTS
 CDS = ResourceType.CLUSTER
@@ -114,10 +115,35 @@ async def test_who_is_not_who_it_must_be_is_refused(
         assert mesh.delivery.clients == ()
 
 
-async def test_a_call_without_a_token_is_refused(mesh: Mesh, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("method", [METHOD, WHOLE_METHOD])
+async def test_a_call_without_a_token_is_refused(mesh: Mesh, tmp_path: pathlib.Path, method: str) -> None:
     async with mesh.dialled(tmp_path) as channel:
-        call = channel.stream_stream(METHOD)()
+        call = channel.stream_stream(method)()
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_state_of_the_world_is_served_to_the_tokens_pod_and_to_no_other(
+    mesh: Mesh, tmp_path: pathlib.Path
+) -> None:
+    async with mesh.dialled(tmp_path) as channel:
+        for claimed, code in (("beta", grpc.StatusCode.PERMISSION_DENIED), ("alpha", None)):
+            call = channel.stream_stream(WHOLE_METHOD)(metadata=(("authorization", "Bearer alpha"),))
+            request = DiscoveryRequest(type_url=CDS)
+            request.node.id = f"sidecar~10.0.0.1~{claimed}.default~default.svc.cluster.local"
+            await call.write(request.SerializeToString())
+            if code is not None:
+                assert await call.code() is code
+                continue
+            first = DiscoveryResponse.FromString(await call.read())
+            assert [entry.value for entry in first.resources] == [b"1"]
+            await call.write(DiscoveryRequest(type_url=CDS, response_nonce=first.nonce).SerializeToString())
+            epoch = mesh.put(endpoints("a", "2"))
+            second = DiscoveryResponse.FromString(await call.read())
+            assert [entry.value for entry in second.resources] == [b"2"]
+            assert second.version_info != first.version_info
+            await call.write(DiscoveryRequest(type_url=CDS, response_nonce=second.nonce).SerializeToString())
+            assert (await mesh.server.wait_enforced(epoch)).accepted == 1
+            call.cancel()
 
 
 async def test_the_node_id_that_names_the_tokens_pod_is_served(mesh: Mesh, tmp_path: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Delta ADS for Envoys: who asks for what, what they get and in which order, and what they refuse.
+"""ADS, delta and state of the world: who asks for what, what they get and in which order, and what they refuse.
 
     engine watches -> views (who must hear) -> delivery (what, in which order) -> protocol (nonces) -> server (gRPC)
                                                    |

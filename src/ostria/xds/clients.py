@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from ostria.engine import Watch
 from ostria.envoy.fragments import ResourceType
 from ostria.xds.protocol import Limits, Response, Stream
+from ostria.xds.shelf import Shelf
 from ostria.xds.views import Key, Subscriber
 
 T = TypeVar("T")
@@ -57,12 +58,14 @@ class Client(Subscriber[T]):
 
     `renewed` are endpoints whose cluster was sent on this stream before they were asked for: they are sent even if the
     client brings their present version, since a changed cluster does not take them over. `aside` are versions that this
-    client alone refuses.
+    client alone refuses. `shelf` is there for state-of-the-world clients.
     """
 
-    __slots__ = ("aside", "debts", "name", "renewed", "returned", "stream", "traits_watch", "unserved")
+    __slots__ = ("aside", "debts", "name", "renewed", "returned", "shelf", "stream", "traits_watch", "unserved")
 
-    def __init__(self, name: str, traits_watch: Watch[T | None], traits: T, limits: Limits) -> None:
+    def __init__(
+        self, name: str, traits_watch: Watch[T | None], traits: T, limits: Limits, *, whole: bool = False
+    ) -> None:
         super().__init__(traits)
         self.name = name
         self.traits_watch = traits_watch
@@ -71,6 +74,7 @@ class Client(Subscriber[T]):
         self.returned: float | None = None
         self.renewed: set[str] = set()
         self.aside: dict[Key, set[str]] = {}
+        self.shelf = Shelf() if whole else None
         self.unserved: set[str] = set()
 
     def since(self) -> int | None:
@@ -109,7 +113,7 @@ class ChannelStatistics(NamedTuple):
 
 
 class ClientStatistics(NamedTuple):
-    """One stream; `synced` if it owes no answer and is owed nothing."""
+    """One stream; `synced` if it owes no answer and is owed nothing, `whole` if it speaks state of the world."""
 
     name: str
     traits: Any
@@ -117,6 +121,7 @@ class ClientStatistics(NamedTuple):
     stale_nonces: int
     unserved: tuple[str, ...]
     channels: dict[ResourceType, ChannelStatistics]
+    whole: bool = False
 
 
 def statistics(client: Client[Any]) -> ClientStatistics:
@@ -141,4 +146,5 @@ def statistics(client: Client[Any]) -> ClientStatistics:
         client.stream.stale,
         tuple(sorted(client.unserved)),
         channels,
+        client.shelf is not None,
     )

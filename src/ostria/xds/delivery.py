@@ -43,8 +43,10 @@ from ostria.xds.protocol import (
     Unserved,
     Unsubscribed,
     Violated,
+    WholeRequest,
 )
 from ostria.xds.refusal import Offer, Outcome, Quarantine, Verdict, Verdicts
+from ostria.xds.shelf import WHOLE
 from ostria.xds.views import Catalogue, Key, Variant, Views
 
 T = TypeVar("T")
@@ -143,13 +145,13 @@ class Delivery(Generic[T]):
 
     # --- events ----------------------------------------------------------------------------------------------
 
-    def connect(self, name: str, *args: Any) -> Client[T] | None:
-        """A stream begins; None if the traits query knows no such client."""
+    def connect(self, name: str, *args: Any, whole: bool = False) -> Client[T] | None:
+        """A stream begins, `whole` for state of the world; None if the traits query knows no such client."""
         watch = self._db.watch(self._traits, *args)
         if watch.value is None:
             self._db.unwatch(watch)
             return None
-        client = Client(name, watch, watch.value, self._limits)
+        client = Client(name, watch, watch.value, self._limits, whole=whole)
         self._clients[client] = None
         self._by_traits.setdefault(watch, set()).add(client)
         return client
@@ -178,7 +180,7 @@ class Delivery(Generic[T]):
             self._adjourn()
         return self._run()
 
-    def receive(self, client: Client[T], request: Request, now: float) -> list[Command]:
+    def receive(self, client: Client[T], request: Request | WholeRequest, now: float) -> list[Command]:
         """A stream has sent a request."""
         self._now = now
         if client not in self._clients:
@@ -341,12 +343,16 @@ class Delivery(Generic[T]):
         if channel.wildcard:
             # The client cannot know whether its wildcard holds what it no longer names: it is told.
             debts.pending.update(dict.fromkeys(event.names, self._db.epoch))
+        elif client.shelf is not None:
+            client.shelf.forget(type, left)
         self._settle(client)
 
     def _accept(self, client: Client[T], response: Response) -> None:
         debts = client.debts[response.type]
         debts.tally = debts.tally._replace(accepted=debts.tally.accepted + 1)
         debts.last_accepted = Stamp(response.nonce, response.epoch)
+        if client.shelf is not None:
+            client.shelf.accept(response.type)
         for name in response.names:
             debts.missing.pop(name, None)
             debts.refused.pop(name, None)
@@ -428,7 +434,11 @@ class Delivery(Generic[T]):
         debts = judge.debts[type]
         names = tuple(name for name, _ in offered)
         since = min((debts.pending.pop(name, self._db.epoch) for name in names), default=self._db.epoch)
-        body = wire.response(type, [wire.resource(type, fragment) for _, fragment in offered], ())
+        if judge.shelf is None:
+            body = wire.response(type, [wire.resource(type, fragment) for _, fragment in offered], ())
+        else:
+            entries = [(name, wire.bare(type, fragment)) for name, fragment in offered]
+            body = wire.response(type, judge.shelf.offer(type, entries, ()), ())
         self._send(judge, type, names, (), since, body)
         if type is _CLUSTER:
             self._follow_up(judge, [fragment for _, fragment in offered])
@@ -483,6 +493,7 @@ class Delivery(Generic[T]):
         aside: list[str] = []
         since = self._db.epoch
         size = 0
+        bound = self._limits.response_bytes if client.shelf is None or type not in WHOLE else None
         listed = self._listed(client, type)
         asked = client.stream.channels[type].names
         # Ten thousand names may be due to each of a thousand clients: what is rare is looked for once.
@@ -505,7 +516,7 @@ class Delivery(Generic[T]):
                 continue
             else:
                 size += len(fragment.body)
-                if changed and size > self._limits.response_bytes:
+                if bound is not None and changed and size > bound:
                     # The rest goes when this has been accepted.
                     break
                 changed.append(variant)
@@ -528,15 +539,27 @@ class Delivery(Generic[T]):
         if not debts.pending:
             # A dict that has been large stays large, for every stream.
             debts.pending = {}
+        if client.shelf is None:
+            body = self._joined(type, changed, removed)
+        else:
+            if type not in WHOLE and not changed and not debts.answer and debts.missing.keys().isdisjoint(removed):
+                # What is no more has no word of its own in state of the world.
+                self._settle(client)
+                return
+            entries = zip(names, (variant.bare for variant in changed), strict=True)
+            body = wire.response(type, client.shelf.offer(type, entries, removed), ())
         debts.answer = False
-        # What many streams get alike is joined once a round.
+        self._send(client, type, names, tuple(removed), since, body)
+        if type is _CLUSTER:
+            self._follow_up(client, [variant.fragment for variant in changed])
+
+    def _joined(self, type: ResourceType, changed: list[Variant[T]], removed: list[str]) -> bytes:
+        """A delta response; what many streams get alike is joined once a round."""
         key = (type, *map(id, changed), *removed)
         body = self._bodies.get(key)
         if body is None:
             body = self._bodies[key] = wire.response(type, [variant.encoded for variant in changed], removed)
-        self._send(client, type, names, tuple(removed), since, body)
-        if type is _CLUSTER:
-            self._follow_up(client, [variant.fragment for variant in changed])
+        return body
 
     def _send(
         self,
@@ -551,7 +574,8 @@ class Delivery(Generic[T]):
         response = client.stream.respond(type, names, removed, since, self._db.epoch)
         debts.tally = debts.tally._replace(sent=debts.tally.sent + 1)
         debts.last_sent = Stamp(response.nonce, response.epoch)
-        self._commands.append(Send(client, body, wire.nonce(response.nonce)))
+        version = b"" if client.shelf is None else wire.version(body)
+        self._commands.append(Send(client, body, version + wire.nonce(response.nonce)))
 
     def _follow_up(self, client: Client[T], clusters: Iterable[Fragment | None]) -> None:
         """Owe the endpoints of the clusters that were just sent."""

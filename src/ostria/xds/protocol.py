@@ -10,11 +10,13 @@ those of https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol:
   says nothing; the (un)subscriptions beside it count all the same.
 * At most one response of a type waits for its answer; that is this house's own rule, and `respond` holds it.
 
-    Request --receive()--> Subscribed | Unsubscribed | Accepted | Refused | Unserved | Violated
+    Request, WholeRequest --receive()--> Subscribed | Unsubscribed | Accepted | Refused | Unserved | Violated
     respond(names) --> Response (with its nonce)
 
-Only `Request` is particular to delta: a state-of-the-world request, whose names replace the earlier ones, turns into
-these subscriptions by the difference of two sets, and answers by nonce in the same way.
+Only the requests tell delta from state of the world: a `WholeRequest`, whose names replace the earlier ones, turns into
+subscriptions by the difference of two sets. Two rules are its own: without names it stands for everything only until a
+request of the type has named something, and one with a stale nonce says nothing at all, since the client repeats all
+its names with its next answer.
 """
 
 from __future__ import annotations
@@ -51,6 +53,16 @@ class Request(NamedTuple):
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
     known: Mapping[str, str] = {}
+    nonce: str = ""
+    error: str | None = None
+    node: Node | None = None
+
+
+class WholeRequest(NamedTuple):
+    """One state-of-the-world request: `names` are all that the client now wants of the type."""
+
+    type_url: str
+    names: tuple[str, ...] = ()
     nonce: str = ""
     error: str | None = None
     node: Node | None = None
@@ -120,13 +132,15 @@ Event = Subscribed | Unsubscribed | Accepted | Refused | Unserved | Violated
 
 
 class Channel:
-    """One type on one stream."""
+    """One type on one stream. `nonce` is that of the last response, `named` whether a request has named something."""
 
-    __slots__ = ("names", "outstanding", "wildcard")
+    __slots__ = ("named", "names", "nonce", "outstanding", "wildcard")
 
     def __init__(self) -> None:
         self.wildcard = False
+        self.named = False
         self.names: set[str] = set()
+        self.nonce = ""
         self.outstanding: Response | None = None
 
     def wants(self, name: str, listed: bool) -> bool:  # noqa: FBT001 - the one fact that the caller knows.
@@ -146,18 +160,24 @@ class Stream:
         self._nonce = 0
         self._subscriptions = 0
 
-    def receive(self, request: Request) -> list[Event]:
+    def receive(self, request: Request | WholeRequest) -> list[Event]:
         """Take one request; the events are in the order in which they are to be acted on."""
         try:
             type = ResourceType(request.type_url)
         except ValueError:
             return [Unserved(request.type_url)]
         channel = self.channels.get(type)
+        if isinstance(request, WholeRequest):
+            if channel is not None and request.nonce != channel.nonce:
+                self.stale += 1
+                return []
+            request = _difference(channel, request)
         if violation := self._violation(channel, request):
             return [violation]
         first = channel is None
         if channel is None:
             channel = self.channels[type] = Channel()
+        channel.named = channel.named or bool(request.subscribe)
         events = self._answer(channel, request) if request.nonce else []
         events += self._unsubscribe(type, channel, request)
         events += self._subscribe(type, channel, request, first=first)
@@ -170,7 +190,8 @@ class Stream:
         channel = self.channels[type]
         assert channel.outstanding is None, f"a response of {type} is still unanswered"
         self._nonce += 1
-        channel.outstanding = Response(str(self._nonce), type, names, removed, since, epoch)
+        channel.nonce = str(self._nonce)
+        channel.outstanding = Response(channel.nonce, type, names, removed, since, epoch)
         return channel.outstanding
 
     def _violation(self, channel: Channel | None, request: Request) -> Violated | None:
@@ -213,3 +234,22 @@ class Stream:
         channel.wildcard = channel.wildcard or wildcard
         self._subscriptions += len(channel.names) - before
         return [Subscribed(type, names, wildcard, first, request.known if first else {})]
+
+
+def _difference(channel: Channel | None, request: WholeRequest) -> Request:
+    """The delta request that a state-of-the-world request comes to."""
+    url, names = request.type_url, dict.fromkeys(request.names)
+    if channel is None:
+        # A nonce is of the stream that it was sent on, so a first request answers nothing.
+        return Request(url, tuple(names), node=request.node)
+    held = channel.names | ({WILDCARD} if channel.wildcard else set())
+    if not names and not channel.named:
+        names = dict.fromkeys(held)
+    return Request(
+        url,
+        tuple(name for name in names if name not in held),
+        tuple(sorted(held - names.keys())),
+        nonce=request.nonce if channel.outstanding is not None else "",
+        error=request.error,
+        node=request.node,
+    )

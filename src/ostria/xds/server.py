@@ -1,4 +1,6 @@
-"""The gRPC service: delta ADS streams in, each authenticated by its bearer token; bytes out. All of this room's IO.
+"""The gRPC service: ADS streams in, delta and state of the world, each authenticated by its bearer token; bytes out.
+
+All of this room's IO is here.
 
 A stream is served if its token holds, if its node claims no other pod than the token's, and if the traits query knows
 the two. It ends a little before its token does, so that Envoy returns with the next one.
@@ -27,11 +29,14 @@ from ostria.xds.callers import Node, Verified, Verifier, claims_another
 from ostria.xds.clients import Client
 from ostria.xds.delivery import Command, Delivery, Send
 from ostria.xds.enforcement import Enforcement
-from ostria.xds.protocol import Limits, Request
+from ostria.xds.protocol import Limits, Request, WholeRequest
 
 T = TypeVar("T")
+AnyRequest = Request | WholeRequest
+Read = Callable[[bytes], AnyRequest]
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+WHOLE_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 
 FIRST_REQUEST_BOUND = 10.0
 """How long (seconds) a stream may take to say its first word."""
@@ -234,24 +239,25 @@ class Server(Generic[T]):
 
     # --- one stream ------------------------------------------------------------------------------------------
 
-    async def _stream(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    async def _stream(self, context: grpc.aio.ServicerContext[bytes, bytes], *, whole: bool) -> None:
+        read = wire.whole_request if whole else wire.request
         verified = await self._authenticate(context)
         async with asyncio.timeout(FIRST_REQUEST_BOUND):
             data = await _next(context)
         if data is None:
             return
-        request = await self._decode(context, data)
+        request = await self._decode(context, data, read)
         node = request.node or Node()
         if claims_another(verified.identity, node):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the node claims another pod than its token's")
-        client = self._delivery.connect(node.id, verified.identity, node)
+        client = self._delivery.connect(node.id, verified.identity, node, whole=whole)
         if client is None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the token's pod is not known to this mesh")
         line = self._lines[client] = _Line(self._limits)
         if self._stopping:
             line.end(_Ending(grpc.StatusCode.UNAVAILABLE, "the control plane is going away"))
         try:
-            ending = await self._converse(client, line, request, context, self._lifetime(verified))
+            ending = await self._converse(client, line, request, read, context, self._lifetime(verified))
         finally:
             del self._lines[client]
             self._perform(self._delivery.disconnect(client, self._now()))
@@ -267,9 +273,9 @@ class Server(Generic[T]):
                     return verified
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a valid bearer token is required")
 
-    async def _decode(self, context: grpc.aio.ServicerContext[bytes, bytes], data: bytes) -> Request:
+    async def _decode(self, context: grpc.aio.ServicerContext[bytes, bytes], data: bytes, read: Read) -> AnyRequest:
         try:
-            return wire.request(data)
+            return read(data)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
@@ -283,13 +289,14 @@ class Server(Generic[T]):
         self,
         client: Client[T],
         line: _Line,
-        first: Request,
+        first: AnyRequest,
+        read: Read,
         context: grpc.aio.ServicerContext[bytes, bytes],
         lifetime: float,
     ) -> _Ending:
         async with asyncio.TaskGroup() as group:
             tasks = (
-                group.create_task(self._read(client, line, first, context)),
+                group.create_task(self._read(client, line, first, read, context)),
                 group.create_task(self._write(line, context)),
             )
             try:
@@ -302,12 +309,17 @@ class Server(Generic[T]):
                     task.cancel()
 
     async def _read(
-        self, client: Client[T], line: _Line, first: Request, context: grpc.aio.ServicerContext[bytes, bytes]
+        self,
+        client: Client[T],
+        line: _Line,
+        first: AnyRequest,
+        read: Read,
+        context: grpc.aio.ServicerContext[bytes, bytes],
     ) -> None:
         self._perform(self._delivery.receive(client, first, self._now()))
         while (data := await _next(context)) is not None:
             try:
-                request = wire.request(data)
+                request = read(data)
             except ValueError as error:
                 line.end(_Ending(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
                 return
@@ -337,11 +349,20 @@ async def _next(context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes | None
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """One method, bytes in and out."""
+    """The two methods, bytes in and out."""
 
-    def __init__(self, stream: Callable[[object, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[None]]) -> None:
-        self._method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(stream)
+    def __init__(self, stream: Callable[..., Awaitable[None]]) -> None:
+        async def delta(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+            await stream(context, whole=False)
+
+        async def whole(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+            await stream(context, whole=True)
+
+        self._methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            METHOD: grpc.stream_stream_rpc_method_handler(delta),
+            WHOLE_METHOD: grpc.stream_stream_rpc_method_handler(whole),
+        }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """The handler of the called method, if it is ours."""
-        return self._method if details.method == METHOD else None
+        return self._methods.get(details.method)

@@ -66,7 +66,7 @@ Key = tuple[ResourceType, str]
 class Variant(Generic[T]):
     """One resource as the parties see it whose traits project alike."""
 
-    __slots__ = ("_encoded", "fragment", "holders", "topic", "traits", "watch")
+    __slots__ = ("_bare", "_encoded", "fragment", "holders", "topic", "traits", "watch")
 
     def __init__(self, topic: Topic[T], traits: T, watch: Watch[Fragment | None]) -> None:
         self.topic = topic
@@ -75,11 +75,12 @@ class Variant(Generic[T]):
         self.fragment = watch.value
         self.holders = 0
         self._encoded: bytes | None = None
+        self._bare: bytes | None = None
 
     def apply(self) -> Fragment | None:
         """Take over the engine's value; returns the one before."""
         before, self.fragment = self.fragment, self.watch.value
-        self._encoded = None
+        self._encoded = self._bare = None
         return before
 
     @property
@@ -89,6 +90,14 @@ class Variant(Generic[T]):
             assert self.fragment is not None
             self._encoded = wire.resource(self.topic.type, self.fragment)
         return self._encoded
+
+    @property
+    def bare(self) -> bytes:
+        """The same as an entry of a state-of-the-world response."""
+        if self._bare is None:
+            assert self.fragment is not None
+            self._bare = wire.bare(self.topic.type, self.fragment)
+        return self._bare
 
 
 class Topic(Generic[T]):

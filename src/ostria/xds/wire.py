@@ -1,4 +1,6 @@
-"""The messages of delta ADS as bytes: requests decoded once at the door, responses joined from encoded parts.
+"""The messages of ADS, delta and state of the world, as bytes.
+
+Requests are decoded once at the door, and responses joined from encoded parts.
 
 Field numbers are those of envoy/service/discovery/v3/discovery.proto. A response of a thousand resources is one join
 of a thousand cached pieces; the nonce stands last, so that everything before it is shared by all streams that get the
@@ -8,17 +10,18 @@ same change. (Protobuf readers accept fields in any order.)
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import blake2b
 
-from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from ostria.envoy.fragments import Fragment, ResourceType
 from ostria.envoy.wire import framed
 from ostria.xds.callers import Node
-from ostria.xds.protocol import Request
+from ostria.xds.protocol import Request, WholeRequest
 
-_RESOURCES, _TYPE_URL, _NONCE, _REMOVED = 2, 4, 5, 6
+_VERSION, _RESOURCES, _TYPE_URL, _NONCE, _REMOVED = 1, 2, 4, 5, 6
 _TYPES = {type: type.value.encode() for type in ResourceType}
 _HEADS = {type: framed(_TYPE_URL, url) for type, url in _TYPES.items()}
 
@@ -29,6 +32,11 @@ def resource(type: ResourceType, fragment: Fragment) -> bytes:
     return framed(
         _RESOURCES, framed(1, fragment.version.encode()) + framed(2, body) + framed(3, fragment.name.encode())
     )
+
+
+def bare(type: ResourceType, fragment: Fragment) -> bytes:
+    """One entry of a state-of-the-world response's `resources`: the body as an Any, which holds its own name."""
+    return framed(_RESOURCES, framed(1, _TYPES[type]) + framed(2, fragment.body))
 
 
 def response(type: ResourceType, resources: Iterable[bytes], removed: Iterable[str]) -> bytes:
@@ -42,8 +50,13 @@ def nonce(value: str) -> bytes:
     return framed(_NONCE, value.encode())
 
 
+def version(body: bytes) -> bytes:
+    """What a state-of-the-world response carries besides: a version, the same wherever the content is the same."""
+    return framed(_VERSION, blake2b(body, digest_size=8).hexdigest().encode())
+
+
 def request(data: bytes) -> Request:
-    """Decode one request; raises ValueError for bytes that are none."""
+    """Decode one delta request; raises ValueError for bytes that are none."""
     try:
         message = DeltaDiscoveryRequest.FromString(data)
     except DecodeError as error:
@@ -59,7 +72,22 @@ def request(data: bytes) -> Request:
     )
 
 
-def _node(message: DeltaDiscoveryRequest) -> Node:
+def whole_request(data: bytes) -> WholeRequest:
+    """Decode one state-of-the-world request; raises ValueError for bytes that are none."""
+    try:
+        message = DiscoveryRequest.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"not a DiscoveryRequest: {error}") from None
+    return WholeRequest(
+        message.type_url,
+        tuple(message.resource_names),
+        message.response_nonce,
+        message.error_detail.message if message.HasField("error_detail") else None,
+        _node(message) if message.HasField("node") else None,
+    )
+
+
+def _node(message: DeltaDiscoveryRequest | DiscoveryRequest) -> Node:
     node = message.node
     build = node.user_agent_build_version.version
     return Node(
