@@ -121,6 +121,41 @@ def test_a_port_that_is_taken_for_something_else_stays_the_older_ones():
     assert [(each.server.gateway.name, each.taken_by.gateway.name) for each in conflicts] == [("b", "a")]
 
 
+def test_a_virtual_host_has_the_port_that_people_call():
+    mesh = edge(gateway("a"), virtual_service("one", "shop.example.com", "a"))
+    (host,) = gateway_virtual_hosts(mesh.db, "http.8080", EDGE)
+    assert host.name == "shop.example.com:80"
+
+
+def test_a_host_of_which_no_rule_speaks_here_does_not_hide_a_wider_one():
+    elsewhere = virtual_service("one", "shop.example.com", "a").replace("match: [{", "match: [{port: 81, ")
+    mesh = edge(gateway("a"), elsewhere, virtual_service("wide", "*.example.com", "a"))
+    check(mesh, "http.8080", {"*.example.com": ["wide"]})
+
+
+def test_what_two_gateways_say_alike_is_said_once():
+    mesh = edge(gateway("a"), gateway("b"), virtual_service("one", "shop.example.com", "a, b"))
+    check(mesh, "http.8080", {"shop.example.com": ["one"]})
+
+
+def test_servers_at_one_address_have_a_table_of_their_own():
+    mesh = edge(gateway("a", more="bind: 10.0.0.1"), gateway("b"), virtual_service("one", "a.example.com", "a"))
+    check(mesh, "http.8080.10.0.0.1", {"a.example.com": ["one"]})
+    check(mesh, "http.8080", {})
+
+
+def test_a_redirect_to_https_holds_for_the_hosts_that_rules_name():
+    mesh = edge(
+        gateway("a", '"*.example.com"', more="tls: {httpsRedirect: true}"),
+        virtual_service("one", "shop.example.com", "a"),
+    )
+    found = gateway_virtual_hosts(mesh.db, "http.8080", EDGE)
+    assert [(host.domains[0], host.require_tls) for host in found] == [
+        ("*.example.com", True),
+        ("shop.example.com", True),
+    ]
+
+
 def test_a_redirect_to_https_needs_no_rule():
     mesh = edge(gateway("a", '"shop.example.com"', more="tls: {httpsRedirect: true}"))
     (host,) = gateway_virtual_hosts(mesh.db, "http.8080", EDGE)

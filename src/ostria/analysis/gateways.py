@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, Index, query
-from ostria.mesh.gateways import gateway_conflicts, selector_of
+from ostria.mesh.gateways import gateway_conflicts, selection_of
 from ostria.mesh.model import Labels
 from ostria.mesh.workloads import is_gateway, workload
 from ostria.resources import Object, objects
@@ -44,7 +44,10 @@ def gateway_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
     """What keeps one Gateway from being served."""
     if not isinstance(objects(db, key), Gateway):
         return ()
-    selector = selector_of(db, key)
+    wanted = selection_of(db, key)
+    if wanted is None or wanted.services is not None:
+        return ()
+    selector = wanted.labels
     places = serving_labels(db, selector)
     if not places:
         return (_unserved(db, key, selector),)

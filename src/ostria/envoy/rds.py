@@ -10,7 +10,13 @@ from ostria.engine import Engine, query
 from ostria.envoy import routes
 from ostria.envoy.clusters import PASSTHROUGH
 from ostria.envoy.fragments import Fragment, ResourceType, composed, fragment
-from ostria.mesh.gateways import gateway_virtual_hosts, is_gateway_table
+from ostria.mesh.gateways import (
+    gateway_hosts,
+    gateway_virtual_host,
+    is_gateway_table,
+    no_virtual_host,
+    servers_behind,
+)
 from ostria.mesh.model import ClusterRef, VirtualHost
 from ostria.mesh.routes import (
     PORT_OF_UNDECLARED,
@@ -41,8 +47,8 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """One route table, as far as the client has it."""
     if name.isdigit():
         return _table(db, int(name), client)
-    if is_gateway_table(name):
-        return _gateway_table(db, name, client) if client.proxy_type is ProxyType.GATEWAY else None
+    if is_gateway_table(name) and client.proxy_type is ProxyType.GATEWAY:
+        return _gateway_table(db, name, client)
     host, _, port = name.rpartition(":")
     return _table_of_host(db, host, int(port), client) if port.isdigit() else None
 
@@ -127,7 +133,19 @@ def _complete(db: Engine, name: str, parts: list[Fragment]) -> Fragment:
 
 
 @query
-def _gateway_table(db: Engine, name: str, client: ClientTraits) -> Fragment:
-    hosts = gateway_virtual_hosts(db, name, client)
-    parts = [_encoded(db, host, host.name, client.namespace) for host in hosts]
+def _gateway_table(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
+    servers = servers_behind(db, name, client.namespace, client.labels)
+    if not servers:
+        return None
+    found = (_gateway_host(db, name, host, client) for host in gateway_hosts(db, name, client))
+    parts = [part for part in found if part is not None]
+    if not parts:
+        nothing = no_virtual_host(servers)
+        parts = [_encoded(db, nothing, nothing.name, client.namespace)]
     return composed(name, routes.route_configuration(name, [routes.member(part.body) for part in parts]), parts)
+
+
+@query
+def _gateway_host(db: Engine, table: str, host: str, client: ClientTraits) -> Fragment | None:
+    found = gateway_virtual_host(db, table, host, client)
+    return _encoded(db, found, found.name, client.namespace) if found else None

@@ -1,9 +1,11 @@
-"""What a gateway workload serves: the Gateways that select it, on which ports, and which routes stand behind them.
+"""What a gateway workload serves: the servers that select it, on which ports, and which routes stand behind them.
 
-    Gateway, the gateway's own Services -> gateway_listeners(client) -> gateway_virtual_hosts(client, route table)
+    readers, the gateway's own Services -> gateway_listeners(client) -> gateway_hosts(client, route table)
+                                                                      -> gateway_virtual_host(client, table, host)
 
-Several Gateways may share one workload and one port. Where they contradict each other, the older one stands and the
-younger one's server is left out; `gateway_conflicts` tells which.
+Objects of several kinds open ports (`gateway_readers`), and several of them may share one workload and one port.
+Where they contradict each other, the older one stands and the younger one's server is left out; `gateway_conflicts`
+tells which.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
-from ostria.base.hosts import matches, split_scoped
 from ostria.engine import Engine, query
+from ostria.mesh import istio_gateways
+from ostria.mesh.gateway_readers import GatewayReader
 from ostria.mesh.inbound import selecting, target_number
 from ostria.mesh.model import (
     GatewayListener,
+    GatewaySelection,
     GatewayServer,
-    GatewayTls,
     Labels,
     MatchKind,
     Protocol,
@@ -27,97 +30,85 @@ from ostria.mesh.model import (
     StringMatch,
     VirtualHost,
 )
-from ostria.mesh.services import age, canonical, is_visible, parse_protocol
+from ostria.mesh.services import age
 from ostria.mesh.traits import ClientTraits, Scope
-from ostria.mesh.virtual_services import Place, bound, http_routes, visible_in
-from ostria.resources import by_kind, objects
-from ostria.resources import gateway as api
-from ostria.resources.virtual_service import VirtualService
 
-TLS_VERSIONS = {"TLSV1_0": "1.0", "TLSV1_1": "1.1", "TLSV1_2": "1.2", "TLSV1_3": "1.3"}
+READERS: dict[str, GatewayReader] = {reader.kind: reader for reader in (istio_gateways.READER,)}
 
 
-def _gateway(db: Engine, key: ObjectKey) -> api.Gateway:
-    value = objects(db, key)
-    assert isinstance(value, api.Gateway), key
-    return value
+def _reader(gateway: ObjectKey) -> GatewayReader:
+    return READERS[gateway.kind]
 
 
 @query
-def selector_of(db: Engine, key: ObjectKey) -> Labels:
-    """The labels that one Gateway asks of a workload; () selects every gateway workload."""
-    return tuple(sorted(_gateway(db, key).spec.selector.items()))
+def gateway_keys(db: Engine) -> tuple[ObjectKey, ...]:
+    """Every object that opens ports on gateway workloads."""
+    return tuple(key for reader in READERS.values() for key in reader.keys(db))
+
+
+def selection_of(db: Engine, key: ObjectKey) -> GatewaySelection | None:
+    """The workloads on which one object opens ports."""
+    return _reader(key).selection(db, key)
+
+
+def servers_of(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
+    """The servers of one object; `port` is still the object's own number."""
+    return _reader(key).servers(db, key)
+
+
+# --- whom it concerns ---------------------------------------------------------------------------------------------
 
 
 @query
 def gateway_scope(db: Engine) -> Scope:
     """What tells gateway workloads apart, before what stands behind them is looked at."""
-    keys = by_kind(db, "Gateway")
-    return Scope(proxy_type=True, labels=frozenset(pair for key in keys for pair in selector_of(db, key)))
+    wanted = (selection_of(db, key) for key in gateway_keys(db))
+    return Scope(proxy_type=True, labels=frozenset(pair for each in wanted if each for pair in each.labels))
 
 
 @query
-def gateways_of(db: Engine, labels: Labels) -> tuple[ObjectKey, ...]:
-    """The Gateways that select a workload with these labels, the oldest first."""
-    keys = [key for key in by_kind(db, "Gateway") if all(pair in labels for pair in selector_of(db, key))]
-    return tuple(sorted(keys, key=lambda key: (age(db, key), key)))
+def gateways_of(db: Engine, namespace: str, labels: Labels) -> tuple[ObjectKey, ...]:
+    """The objects that open ports on a workload, the oldest first; those of one age by name, as in Istio."""
+    found = (key for key in gateway_keys(db) if _selects(db, selection_of(db, key), namespace, labels))
+    return tuple(sorted(found, key=lambda key: (age(db, key), key.name, key)))
+
+
+def _selects(db: Engine, wanted: GatewaySelection | None, namespace: str, labels: Labels) -> bool:
+    if wanted is None or wanted.namespace not in ("", namespace):
+        return False
+    if wanted.services is not None and not any(port.host in wanted.services for port in _ports(db, namespace, labels)):
+        return False
+    return all(pair in labels for pair in wanted.labels)
+
+
+class _Port(NamedTuple):
+    """A service port that leads to a gateway workload: the service's number, and the one that the proxy listens on."""
+
+    host: str
+    number: int
+    target: int
 
 
 @query
-def target_ports(db: Engine, namespace: str, labels: Labels) -> tuple[tuple[int, int], ...]:
-    """Where a gateway's own Services lead its ports: (service port, the port that the proxy listens on)."""
+def _ports(db: Engine, namespace: str, labels: Labels) -> tuple[_Port, ...]:
+    """The ports of a gateway workload's own Services, the oldest Service's first."""
     workload = ClientTraits(namespace=namespace, labels=labels)
-    found: dict[int, int] = {}
-    for service in selecting(db, namespace):
-        if workload.has_labels(service.selector):
-            for port in service.ports:
-                found.setdefault(port.number, target_number(db, service, port) or port.number)
-    return tuple(sorted(found.items()))
+    return tuple(
+        _Port(found.host, port.number, target_number(db, found, port) or port.number)
+        for found in selecting(db, namespace)
+        if workload.has_labels(found.selector)
+        for port in found.ports
+    )
+
+
+def _target_ports(ports: tuple[_Port, ...], number: int, services: tuple[str, ...] | None) -> tuple[int, ...]:
+    """Where a proxy listens for a service port; without a service for it, at the number itself."""
+    if services is not None:
+        return tuple(sorted({port.target for port in ports if port.number == number and port.host in services}))
+    return (next((port.target for port in ports if port.number == number), number),)
 
 
 # --- listeners ----------------------------------------------------------------------------------------------------
-
-
-@query
-def servers_of(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
-    """The servers of one Gateway, as it says them; `port` is still the Gateway's own number."""
-    return tuple(
-        GatewayServer(
-            gateway=key,
-            position=position,
-            port=server.port.number,
-            service_port=server.port.number,
-            protocol=parse_protocol(server.port.protocol),
-            hosts=tuple(_host(db, host, key.namespace) for host in server.hosts),
-            bind=server.bind,
-            tls=_tls(server.tls) if server.tls and parse_protocol(server.port.protocol).is_tls else None,
-            https_redirect=bool(server.tls and server.tls.https_redirect),
-            name=server.port.name,
-        )
-        for position, server in enumerate(_gateway(db, key).spec.servers)
-    )
-
-
-def _host(db: Engine, host: str, namespace: str) -> tuple[str, str]:
-    """A server's host as (namespace of the routes or "*", host); "." is the Gateway's own namespace."""
-    scoped = split_scoped(host)
-    return (namespace if scoped.namespace == "." else scoped.namespace, canonical(db, scoped.host, namespace))
-
-
-def _tls(tls: api.ServerTLSSettings) -> GatewayTls | None:
-    if tls.mode == "AUTO_PASSTHROUGH":
-        return GatewayTls(ServerTls.PASSTHROUGH)
-    return GatewayTls(
-        mode=ServerTls(tls.mode.lower()),
-        credential=tls.credential_name or (tls.credential_names[0] if tls.credential_names else ""),
-        certificate=tls.server_certificate,
-        key=tls.private_key,
-        authorities=tls.ca_certificates,
-        min_version=TLS_VERSIONS.get(tls.min_protocol_version, ""),
-        max_version=TLS_VERSIONS.get(tls.max_protocol_version, ""),
-        ciphers=tls.cipher_suites,
-        subject_alt_names=tls.subject_alt_names,
-    )
 
 
 class Conflict(NamedTuple):
@@ -134,18 +125,20 @@ class _Served(NamedTuple):
 
 @query
 def _served(db: Engine, namespace: str, labels: Labels) -> _Served:
-    targets = dict(target_ports(db, namespace, labels))
+    ports = _ports(db, namespace, labels)
     by_place: dict[tuple[str, int], list[GatewayServer]] = {}
     conflicts: list[Conflict] = []
-    for key in gateways_of(db, labels):
+    for key in gateways_of(db, namespace, labels):
+        wanted = selection_of(db, key)
         for server in servers_of(db, key):
-            moved = server._replace(port=targets.get(server.service_port, server.service_port))
-            beside = by_place.setdefault((moved.bind, moved.port), [])
-            rival = next((other for other in beside if _contradict(other, moved)), None)
-            if rival is None:
-                beside.append(moved)
-            else:
-                conflicts.append(Conflict(moved, rival))
+            for target in _target_ports(ports, server.service_port, wanted.services if wanted else None):
+                moved = server._replace(port=target)
+                beside = by_place.setdefault((moved.bind, moved.port), [])
+                rival = next((other for other in beside if _contradict(other, moved)), None)
+                if rival is None:
+                    beside.append(moved)
+                else:
+                    conflicts.append(Conflict(moved, rival))
     listeners = (GatewayListener(bind, port, tuple(found)) for (bind, port), found in sorted(by_place.items()))
     return _Served(tuple(listeners), tuple(conflicts))
 
@@ -173,8 +166,8 @@ def gateway_conflicts(db: Engine, namespace: str, labels: Labels) -> tuple[Confl
 
 @query
 def bind_addresses(db: Engine) -> frozenset[str]:
-    """The addresses other than every address that some Gateway asks to listen on."""
-    servers = (server for key in by_kind(db, "Gateway") for server in servers_of(db, key))
+    """The addresses other than every address that some object asks to listen on."""
+    servers = (server for key in gateway_keys(db) for server in servers_of(db, key))
     return frozenset(server.bind for server in servers if server.bind)
 
 
@@ -183,14 +176,17 @@ def bind_addresses(db: Engine) -> frozenset[str]:
 
 def route_table(server: GatewayServer) -> str:
     """The name of the route table that a server's requests go through, as Istio spells it."""
+    bind = f".{server.bind}" if server.bind else ""
     if server.tls is None:
-        return f"http.{server.port}"
-    return f"https.{server.service_port}.{server.name}.{server.gateway.name}.{server.gateway.namespace}"
+        return f"http.{server.port}{bind}"
+    known_as = server.known_as or f"{server.gateway.name}.{server.gateway.namespace}"
+    return f"https.{server.service_port}.{server.name}.{known_as}{bind}"
 
 
 def is_gateway_table(name: str) -> bool:
     """Whether a route table's name is one that `route_table` gives."""
-    return ":" not in name and name.startswith(("http.", "https."))
+    scheme, _, rest = name.partition(".")
+    return scheme in ("http", "https") and rest.partition(".")[0].isdigit()
 
 
 @query
@@ -200,84 +196,69 @@ def servers_behind(db: Engine, table: str, namespace: str, labels: Labels) -> tu
         server
         for listener in gateway_listeners(db, namespace, labels)
         for server in listener.servers
-        if route_table(server) == table
+        if is_http_server(server) and route_table(server) == table
     )
 
 
 @query
-def gateway_virtual_hosts(db: Engine, table: str, client: ClientTraits) -> tuple[VirtualHost, ...]:
-    """The virtual hosts of one route table: what the bound VirtualServices say of the servers' hosts, sorted.
-
-    Routes of several VirtualServices for one host stand one after the other, the oldest's first, and those that take
-    every request at the end (istio.io: splitting large virtual services).
-    """
-    by_host: dict[str, _Host] = {}
+def gateway_hosts(db: Engine, table: str, client: ClientTraits) -> tuple[str, ...]:
+    """The hosts of one route table, sorted: those of which something is said, and those that are sent to HTTPS."""
+    found: set[str] = set()
     for server in servers_behind(db, table, client.namespace, client.labels):
-        for host in {host for _, host in server.hosts} if server.https_redirect else ():
-            by_host.setdefault(host, _Host([], set(), [])).redirects.append(server.gateway)
-        for key in _bound_to(db, server.gateway):
-            if not is_visible(visible_in(db, key), client.namespace):
-                continue
-            place = Place(
-                f"{server.gateway.namespace}/{server.gateway.name}",
-                server.service_port,
-                client.namespace,
-                client.labels,
-                tls=server.tls is not None,
-            )
-            for host in _served_hosts(db, server, key):
-                entry = by_host.setdefault(host, _Host([], set(), []))
-                if key not in entry.origins:
-                    entry.routes.extend(http_routes(db, key, place))
-                    entry.origins.add(key)
-    port = _port_of(table)
-    return tuple(
-        VirtualHost(
-            name=f"{host}:{port}",
-            domains=(host,),
-            routes=tuple(sorted(entry.routes, key=_takes_all)),
-            origins=frozenset({*entry.origins, *entry.redirects}),
-            require_tls=bool(entry.redirects),
-        )
-        for host, entry in sorted(by_host.items())
+        found.update(_hosts(db, server, client))
+    return tuple(sorted(found))
+
+
+def _hosts(db: Engine, server: GatewayServer, client: ClientTraits) -> set[str]:
+    redirected = (host for _, host in server.hosts) if server.https_redirect else ()
+    return {*redirected, *_reader(server.gateway).hosts(db, server, client)}
+
+
+@query
+def gateway_virtual_host(db: Engine, table: str, host: str, client: ClientTraits) -> VirtualHost | None:
+    """One virtual host of a route table: what is said of the host behind each server, one after the other.
+
+    Routes that take every request stand at the end (istio.io: splitting large virtual services). None where no rule
+    comes to a route here: such a host must not hide a wider one.
+    """
+    routes: dict[Route, None] = {}
+    origins: set[ObjectKey] = set()
+    port, require_tls = 0, False
+    for server in servers_behind(db, table, client.namespace, client.labels):
+        if host not in _hosts(db, server, client):
+            continue
+        port = port or server.service_port
+        if server.https_redirect:
+            require_tls = True
+            origins.add(server.gateway)
+        said = _reader(server.gateway).routes(db, server, host, client)
+        routes |= dict.fromkeys(said.routes)
+        origins |= said.origins
+    if not routes and not require_tls:
+        return None
+    return VirtualHost(
+        name=f"{host}:{port}",
+        domains=(host,),
+        routes=tuple(sorted(routes, key=_takes_all)),
+        origins=frozenset(origins),
+        require_tls=require_tls,
     )
 
 
-class _Host(NamedTuple):
-    routes: list[Route]
-    origins: set[ObjectKey]
-    redirects: list[ObjectKey]
+def gateway_virtual_hosts(db: Engine, table: str, client: ClientTraits) -> tuple[VirtualHost, ...]:
+    """All virtual hosts of one route table, sorted by host."""
+    found = (gateway_virtual_host(db, table, host, client) for host in gateway_hosts(db, table, client))
+    return tuple(host for host in found if host is not None)
 
 
-def _bound_to(db: Engine, gateway: ObjectKey) -> list[ObjectKey]:
-    keys = bound(db, f"{gateway.namespace}/{gateway.name}")
-    return sorted(keys, key=lambda key: (age(db, key), key))
-
-
-def _served_hosts(db: Engine, server: GatewayServer, key: ObjectKey) -> list[str]:
-    """The hosts of one VirtualService that a server takes: where both name hosts, the more specific of the two."""
-    value = objects(db, key)
-    assert isinstance(value, VirtualService)
-    hosts = (canonical(db, host, key.namespace) for host in value.spec.hosts)
-    offered = [host for namespace, host in server.hosts if namespace in ("*", key.namespace)]
-    found = (narrower(host, other) for host in hosts for other in offered)
-    return list(dict.fromkeys(host for host in found if host is not None))
-
-
-def narrower(one: str, other: str) -> str | None:
-    """The more specific of two hosts where one covers the other, else None: `a.b.c` of `a.b.c` and `*.c`."""
-    if matches(one, other):
-        return other
-    return one if matches(other, one) else None
+def no_virtual_host(servers: tuple[GatewayServer, ...]) -> VirtualHost:
+    """What stands in a table of which nothing is said yet: every request is answered with 404."""
+    return VirtualHost(f"blackhole:{servers[0].service_port}", ("*",), (), frozenset())
 
 
 def _takes_all(route: Route) -> bool:
     everywhere = route.match.path in (None, StringMatch(MatchKind.PREFIX, "/"))
     return everywhere and route.match._replace(path=None, ignore_case=False) == RequestMatch()
-
-
-def _port_of(table: str) -> str:
-    return table.split(".")[1]
 
 
 def is_http_server(server: GatewayServer) -> bool:

@@ -20,8 +20,10 @@ from ostria.mesh.model.destinations import (
 )
 from ostria.mesh.model.gateways import (
     GatewayListener,
+    GatewaySelection,
     GatewayServer,
     GatewayTls,
+    HostRoutes,
     ServerTls,
 )
 from ostria.mesh.model.inbound import (
@@ -71,12 +73,14 @@ __all__ = [
     "DirectResponse",
     "Endpoint",
     "GatewayListener",
+    "GatewaySelection",
     "GatewayServer",
     "GatewayTls",
     "HashKey",
     "HeaderChanges",
     "Headers",
     "Health",
+    "HostRoutes",
     "Inbound",
     "InboundPort",
     "Labels",

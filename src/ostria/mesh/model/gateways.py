@@ -6,7 +6,8 @@ import enum
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
-from ostria.mesh.model.services import Protocol
+from ostria.mesh.model.routes import Route
+from ostria.mesh.model.services import Labels, Protocol
 
 
 class ServerTls(enum.StrEnum):
@@ -33,11 +34,25 @@ class GatewayTls(NamedTuple):
     subject_alt_names: tuple[str, ...] = ()
 
 
-class GatewayServer(NamedTuple):
-    """One server of one Gateway as the proxy sees it.
+class GatewaySelection(NamedTuple):
+    """The gateway workloads on which an object opens ports.
 
-    `port` is where the proxy listens (the target of the gateway's Service), `service_port` what the Gateway names.
-    `hosts` are (namespace or "*", host) pairs.
+    By their labels (() is every one) and, if given, their namespace; or by the services that lead to them: `services`
+    are such hosts, only ports that these services have are then opened, and () is none.
+    """
+
+    labels: Labels = ()
+    namespace: str = ""
+    services: tuple[str, ...] | None = None
+
+
+class GatewayServer(NamedTuple):
+    """One port with its hosts that one object opens on a gateway workload, as the proxy sees it.
+
+    `gateway` is that object and `position` the place of the server in it. `port` is where the proxy listens (the
+    target of the workload's Service), `service_port` what the object names. `hosts` are (namespace whose routes are
+    taken, or "*" for all, host) pairs. `name` is the port's own; `known_as` is the gateway as Istio's names spell it
+    ("name.namespace"), where that is not the object's own.
     """
 
     gateway: ObjectKey
@@ -50,6 +65,7 @@ class GatewayServer(NamedTuple):
     tls: GatewayTls | None = None
     https_redirect: bool = False
     name: str = ""
+    known_as: str = ""
 
 
 class GatewayListener(NamedTuple):
@@ -58,3 +74,10 @@ class GatewayListener(NamedTuple):
     bind: str
     port: int
     servers: tuple[GatewayServer, ...]
+
+
+class HostRoutes(NamedTuple):
+    """What is done with the requests for one host behind one server: first match first, and who asked for it."""
+
+    routes: tuple[Route, ...] = ()
+    origins: frozenset[ObjectKey] = frozenset()

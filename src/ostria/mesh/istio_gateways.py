@@ -1,0 +1,151 @@
+"""The reader of Istio's Gateways, and of the VirtualServices that are bound to them by name.
+
+Gateway -> selection, servers
+VirtualService.gateways, exportTo -> bound_to(gateway) -> hosts and routes behind a server
+"""
+
+from __future__ import annotations
+
+from ostria.base import ObjectKey
+from ostria.base.hosts import matches, split_scoped
+from ostria.engine import Engine, query
+from ostria.mesh.gateway_readers import GatewayReader
+from ostria.mesh.model import GatewaySelection, GatewayServer, GatewayTls, HostRoutes, Route, ServerTls
+from ostria.mesh.services import age, canonical, is_visible, parse_protocol
+from ostria.mesh.traits import ClientTraits
+from ostria.mesh.virtual_services import Place, bound, http_routes, visible_in
+from ostria.resources import by_kind, objects
+from ostria.resources import gateway as api
+from ostria.resources.virtual_service import VirtualService
+
+TLS_VERSIONS = {"TLSV1_0": "1.0", "TLSV1_1": "1.1", "TLSV1_2": "1.2", "TLSV1_3": "1.3"}
+
+# The Gateways that Istio makes of the Gateway API's name the Services that lead to their workloads.
+SERVICES_ANNOTATION = "internal.istio.io/gateway-service"
+
+
+def _gateway(db: Engine, key: ObjectKey) -> api.Gateway:
+    value = objects(db, key)
+    assert isinstance(value, api.Gateway), key
+    return value
+
+
+@query
+def keys(db: Engine) -> tuple[ObjectKey, ...]:
+    """All Gateways."""
+    return tuple(by_kind(db, "Gateway"))
+
+
+@query
+def selection(db: Engine, key: ObjectKey) -> GatewaySelection:
+    """The workloads that one Gateway selects."""
+    value = _gateway(db, key)
+    services = value.metadata.annotations.get(SERVICES_ANNOTATION)
+    return GatewaySelection(
+        labels=tuple(sorted(value.spec.selector.items())),
+        services=None if services is None else tuple(host.strip() for host in services.split(",")),
+    )
+
+
+@query
+def servers(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
+    """The servers of one Gateway."""
+    return tuple(
+        GatewayServer(
+            gateway=key,
+            position=position,
+            port=server.port.number,
+            service_port=server.port.number,
+            protocol=parse_protocol(server.port.protocol),
+            hosts=tuple(_host(db, host, key.namespace) for host in server.hosts),
+            bind=server.bind,
+            tls=_tls(server.tls) if server.tls and parse_protocol(server.port.protocol).is_tls else None,
+            https_redirect=bool(server.tls and server.tls.https_redirect),
+            name=server.port.name,
+        )
+        for position, server in enumerate(_gateway(db, key).spec.servers)
+    )
+
+
+def _host(db: Engine, host: str, namespace: str) -> tuple[str, str]:
+    """A server's host as (namespace of the routes or "*", host); "." is the Gateway's own namespace."""
+    scoped = split_scoped(host)
+    return (namespace if scoped.namespace == "." else scoped.namespace, canonical(db, scoped.host, namespace))
+
+
+def _tls(tls: api.ServerTLSSettings) -> GatewayTls | None:
+    if tls.mode == "AUTO_PASSTHROUGH":
+        return GatewayTls(ServerTls.PASSTHROUGH)
+    return GatewayTls(
+        mode=ServerTls(tls.mode.lower()),
+        credential=tls.credential_name or (tls.credential_names[0] if tls.credential_names else ""),
+        certificate=tls.server_certificate,
+        key=tls.private_key,
+        authorities=tls.ca_certificates,
+        min_version=TLS_VERSIONS.get(tls.min_protocol_version, ""),
+        max_version=TLS_VERSIONS.get(tls.max_protocol_version, ""),
+        ciphers=tls.cipher_suites,
+        subject_alt_names=tls.subject_alt_names,
+    )
+
+
+# --- what is bound ------------------------------------------------------------------------------------------------
+
+
+@query
+def bound_to(db: Engine, gateway: ObjectKey, namespace: str) -> tuple[ObjectKey, ...]:
+    """The VirtualServices that are bound to a Gateway and seen by a workload in `namespace`, the oldest first."""
+    found = bound(db, f"{gateway.namespace}/{gateway.name}")
+    seen = (key for key in found if is_visible(visible_in(db, key), namespace))
+    return tuple(sorted(seen, key=lambda key: (age(db, key), key)))
+
+
+@query
+def hosts_of(db: Engine, key: ObjectKey) -> tuple[str, ...]:
+    """The hosts that one VirtualService names."""
+    value = objects(db, key)
+    assert isinstance(value, VirtualService)
+    return tuple(canonical(db, host, key.namespace) for host in value.spec.hosts)
+
+
+def served_hosts(db: Engine, server: GatewayServer, key: ObjectKey) -> list[str]:
+    """The hosts of one VirtualService that a server takes: where both name hosts, the more specific of the two."""
+    offered = [host for namespace, host in server.hosts if namespace in ("*", key.namespace)]
+    found = (narrower(host, other) for host in hosts_of(db, key) for other in offered)
+    return list(dict.fromkeys(host for host in found if host is not None))
+
+
+def narrower(one: str, other: str) -> str | None:
+    """The more specific of two hosts where one covers the other, else None: `a.b.c` of `a.b.c` and `*.c`."""
+    if matches(one, other):
+        return other
+    return one if matches(other, one) else None
+
+
+@query
+def hosts(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[str, ...]:
+    """The hosts behind a server of which some VirtualService has rules for requests."""
+    found = (served_hosts(db, server, key) for key in bound_to(db, server.gateway, client.namespace))
+    return tuple(dict.fromkeys(host for each in found for host in each))
+
+
+@query
+def routes(db: Engine, server: GatewayServer, host: str, client: ClientTraits) -> HostRoutes:
+    """The routes of a host behind a server: those of the oldest VirtualService first, what takes every request last."""
+    place = Place(
+        f"{server.gateway.namespace}/{server.gateway.name}",
+        server.service_port,
+        client.namespace,
+        client.labels,
+        tls=server.tls is not None,
+    )
+    found: list[Route] = []
+    origins: set[ObjectKey] = set()
+    for key in bound_to(db, server.gateway, client.namespace):
+        if host in served_hosts(db, server, key):
+            found += http_routes(db, key, place)
+            origins.add(key)
+    return HostRoutes(tuple(found), frozenset(origins))
+
+
+READER = GatewayReader("Gateway", keys, selection, servers, hosts, routes)
