@@ -10,6 +10,7 @@ import functools
 
 from doubles.certificates import Authority
 from doubles.meshes import endpoint_slice, pod, service
+from ostria.base import ObjectKey
 from ostria.mesh.traits import ClientTraits, ProxyType
 from ostria.resources import Change
 from ostria.resources.parse import read_text
@@ -22,9 +23,13 @@ def b64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+GOVERNED = ObjectKey("", "Sidecar", "shop", "s")
+
 CLIENTS = (
     ClientTraits(ProxyType.SIDECAR, "default", (("app", "reviews"), ("version", "v1"))),
     ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),)),
+    ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),), GOVERNED),
+    ClientTraits(ProxyType.SIDECAR, "default", (("app", "ratings"),), ObjectKey("", "Sidecar", "default", "s")),
     ClientTraits(ProxyType.GATEWAY, "istio-system", (("app", "istio-ingressgateway"), ("istio", "ingressgateway"))),
 )
 
@@ -151,6 +156,32 @@ POOL: dict[str, list[str | None]] = {
             "e",
             "{hosts: [reviews.default], ports: [{number: 9080, name: http, protocol: HTTP}], resolution: DNS}",
         ),
+    ],
+    "sidecar": [
+        None,
+        istio("Sidecar", "s", "{egress: [{hosts: ['./*', 'istio-system/*']}]}", "shop"),
+        istio(
+            "Sidecar",
+            "s",
+            "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, hosts: ['default/*']},"
+            " {hosts: ['*/*', '~/api.example.com']}],"
+            " outboundTrafficPolicy: {mode: REGISTRY_ONLY}}",
+            "shop",
+        ),
+        istio(
+            "Sidecar",
+            "s",
+            "{egress: [{hosts: ['*/reviews.default.svc.cluster.local']}], outboundTrafficPolicy: {mode: ALLOW_ANY,"
+            " egressProxy: {host: ratings.default.svc.cluster.local, port: {number: 9080}}}}",
+            "shop",
+        ),
+        istio(
+            "Sidecar", "s", "{egress: [{hosts: ['~/*']}], outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}", "shop"
+        ),
+    ],
+    "second sidecar": [
+        None,
+        istio("Sidecar", "s", "{egress: [{hosts: ['default/*', '~default/ratings.default.svc.cluster.local']}]}"),
     ],
     "peers": [
         None,

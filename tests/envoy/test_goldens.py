@@ -210,8 +210,8 @@ LISTENERS = {
     "outbound-tcp": listeners.outbound_tcp("10.96.0.5", 9000, ref(port=9000).name, more=("fd00:10:96::5",)),
     "outbound-tcp-blocks": listeners.outbound_tcp("0.0.0.0", 9000, ref(port=9000).name, blocks=("10.8.0.0/16",)),
     "outbound-unknown-protocol": listeners.outbound_auto("10.96.0.5", 80, "reviews:80", ref(port=80).name),
-    "virtual-outbound-allow-any": listeners.virtual_outbound(allow_any=True),
-    "virtual-outbound-registry-only": listeners.virtual_outbound(allow_any=False, ipv6=False),
+    "virtual-outbound-allow-any": listeners.virtual_outbound(clusters.PASSTHROUGH),
+    "virtual-outbound-registry-only": listeners.virtual_outbound(clusters.BLACK_HOLE, ipv6=False),
     "virtual-inbound": inbound.virtual_inbound(
         Inbound(
             ports=(
@@ -258,7 +258,7 @@ CONFIGURATIONS = {name: configuration(routes.virtual_host(host(one))) for name, 
     "consistent-hash": configuration(routes.virtual_host(host(route(timeout=1_000, hash_keys=(KEY,))))),
     "unknown-protocol": configuration(routes.virtual_host(host(route()), sniffed={ref().name})),
     "https-redirect": configuration(routes.virtual_host(host(route(), require_tls=True))),
-    "unknown-hosts-pass": configuration(routes.ALLOW_ANY),
+    "unknown-hosts-pass": configuration(routes.elsewhere(clusters.PASSTHROUGH)),
     "unknown-hosts-are-refused": configuration(routes.BLOCK_ALL),
     "on-demand": configuration(ignore_port=True, on_demand=True),
 }

@@ -13,6 +13,7 @@ from ostria.resources import destination_rule as dr
 from ostria.resources import objects
 from ostria.resources.gateway import Gateway
 from ostria.resources.service_entry import ServiceEntry
+from ostria.resources.sidecar import Sidecar
 from ostria.resources.virtual_service import VirtualService
 
 Fields = Iterator[tuple[str, object]]
@@ -56,11 +57,20 @@ def _service_entry(value: ServiceEntry) -> Fields:
     yield "spec.resolution", value.spec.resolution == "DYNAMIC_DNS"
 
 
+def _sidecar(value: Sidecar) -> Fields:
+    yield "spec.ingress", value.spec.ingress
+    yield "spec.inboundConnectionPool", value.spec.inbound_connection_pool
+    for number, listener in enumerate(value.spec.egress):
+        yield f"spec.egress[{number}].bind", listener.bind
+        yield f"spec.egress[{number}].captureMode", listener.capture_mode == "NONE"
+
+
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "VirtualService": _virtual_service,
     "DestinationRule": _destination_rule,
     "Gateway": _gateway,
     "ServiceEntry": _service_entry,
+    "Sidecar": _sidecar,
 }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.envoy.clusters import (
     BLACK_HOLE,
     BLACK_HOLE_CLUSTER,
+    DYNAMIC_DNS,
+    DYNAMIC_DNS_CLUSTER,
     INBOUND_PASSTHROUGH,
     PASSTHROUGH,
     PASSTHROUGH_CLUSTER,
@@ -18,10 +21,11 @@ from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.mesh.destinations import destination, traffic_policy
 from ostria.mesh.endpoints import accounts, endpoints
 from ostria.mesh.inbound import inbound_of
-from ostria.mesh.model import ClusterRef, Resolution
+from ostria.mesh.model import ClusterRef, OutboundMode, Resolution
 from ostria.mesh.outbound import client_scope, outbound_clusters, outbound_scope
 from ostria.mesh.services import service
 from ostria.mesh.settings import settings
+from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
 FIXED = (BLACK_HOLE, PASSTHROUGH)
@@ -32,12 +36,15 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
     own: tuple[str, ...] = ()
     if client.proxy_type is ProxyType.SIDECAR:
         own = (INBOUND_PASSTHROUGH, *(inbound_name(port.port) for port in inbound_of(db, client).ports))
-    return (*FIXED, *own, *_outbound_names(db, outbound_scope(db).project(client).namespace))
+        if outbound_policy(db, client.sidecar, client.namespace).mode is OutboundMode.DYNAMIC_DNS:
+            own = (DYNAMIC_DNS, *own)
+    seen = outbound_scope(db).project(client)
+    return (*FIXED, *own, *_outbound_names(db, seen.namespace, seen.sidecar))
 
 
 @query
-def _outbound_names(db: Engine, namespace: str) -> tuple[str, ...]:
-    return tuple(cluster.name for cluster in outbound_clusters(db, namespace))
+def _outbound_names(db: Engine, namespace: str, sidecar: ObjectKey | None) -> tuple[str, ...]:
+    return tuple(cluster.name for cluster in outbound_clusters(db, namespace, sidecar))
 
 
 def scope(db: Engine, name: str) -> Scope:
@@ -95,5 +102,6 @@ def _inbound(db: Engine, number: int, client: ClientTraits) -> Fragment | None:
 def _fixed(db: Engine, name: str) -> Fragment | None:
     if name == INBOUND_PASSTHROUGH:
         return fragment(name, inbound_passthrough(settings(db).socket_mark))
-    body = {BLACK_HOLE: BLACK_HOLE_CLUSTER, PASSTHROUGH: PASSTHROUGH_CLUSTER}.get(name)
+    bodies = {BLACK_HOLE: BLACK_HOLE_CLUSTER, PASSTHROUGH: PASSTHROUGH_CLUSTER, DYNAMIC_DNS: DYNAMIC_DNS_CLUSTER}
+    body = bodies.get(name)
     return fragment(name, body) if body is not None else None

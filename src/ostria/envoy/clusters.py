@@ -14,6 +14,8 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.extensions.clusters.common.dns.v3.dns_pb2 import DnsLookupFamily
 from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
+from envoy.extensions.clusters.dynamic_forward_proxy.v3.cluster_pb2 import ClusterConfig
+from envoy.extensions.common.dynamic_forward_proxy.v3.dns_cache_pb2 import DnsCacheConfig
 
 from ostria.base import ObjectKey
 from ostria.envoy.addresses import inbound_bind
@@ -37,6 +39,8 @@ from ostria.mesh.model import (
     Endpoint,
     InboundPort,
     LoadBalancing,
+    OutboundMode,
+    OutboundPolicy,
     Protocol,
     Resolution,
     Service,
@@ -49,6 +53,7 @@ from ostria.mesh.model import (
 PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+DYNAMIC_DNS = "AllowAnyDynamicDNSCluster"
 
 _DNS_REFRESH_RATE = 60_000
 _DNS_JITTER = 100
@@ -136,6 +141,20 @@ def inbound_passthrough(mark: int | None = None) -> bytes:
     cluster.alt_stat_name = f"{INBOUND_PASSTHROUGH};"
     cluster.upstream_bind_config.CopyFrom(inbound_bind(mark))
     return encode(cluster)
+
+
+def connections_elsewhere(policy: OutboundPolicy) -> str:
+    """The cluster of connections that nobody knows where they are for."""
+    if policy.proxy is not None:
+        return policy.proxy.name
+    return BLACK_HOLE if policy.mode is OutboundMode.REGISTRY_ONLY else PASSTHROUGH
+
+
+def requests_elsewhere(policy: OutboundPolicy) -> str:
+    """The cluster of requests for hosts that nobody knows; "" is that they are refused."""
+    if policy.proxy is not None:
+        return policy.proxy.name
+    return {OutboundMode.REGISTRY_ONLY: "", OutboundMode.DYNAMIC_DNS: DYNAMIC_DNS}.get(policy.mode, PASSTHROUGH)
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------
@@ -291,8 +310,22 @@ def _black_hole() -> Untyped:
     return cluster
 
 
+def _dynamic_dns() -> Untyped:
+    """Requests go to the host and port that they name; the proxy looks it up, and keeps it for a while."""
+    cluster = _plain(DYNAMIC_DNS)
+    cluster.alt_stat_name = f"{DYNAMIC_DNS};"
+    cluster.lb_policy = Cluster.CLUSTER_PROVIDED
+    cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
+    cache = DnsCacheConfig(name=DYNAMIC_DNS, dns_lookup_family=Cluster.V4_PREFERRED)
+    cluster.cluster_type.typed_config.CopyFrom(packed(ClusterConfig(dns_cache_config=cache)))
+    options = http_options(Protocol.AUTO, _DEFAULT_POOL)
+    set_http_options(cluster, options)
+    return cluster
+
+
 _PASSTHROUGH = _passthrough()
 
 # What goes on to the address that the workload itself had asked for, and what goes nowhere.
 PASSTHROUGH_CLUSTER: bytes = encode(_PASSTHROUGH)
 BLACK_HOLE_CLUSTER: bytes = encode(_black_hole())
+DYNAMIC_DNS_CLUSTER: bytes = encode(_dynamic_dns())

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import msgspec
 
+from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.envoy import listeners
 from ostria.envoy.access_log import LogFile
 from ostria.envoy.addresses import ANY_V4
-from ostria.envoy.clusters import BLACK_HOLE, PASSTHROUGH
+from ostria.envoy.clusters import connections_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.gateways import gateway_listener
 from ostria.envoy.inbound import VIRTUAL_INBOUND, virtual_inbound
 from ostria.envoy.listeners import VIRTUAL_OUTBOUND, listener_name
 from ostria.mesh.gateways import bind_addresses, gateway_listeners, is_http_server, route_table
 from ostria.mesh.inbound import inbound_of
-from ostria.mesh.model import ClusterRef, GatewayListener, Inbound, Protocol
+from ostria.mesh.model import ClusterRef, GatewayListener, Inbound, MissingDestination, OutboundPolicy, Protocol
 from ostria.mesh.outbound import caught_at, caught_scope, outbound_places, outbound_scope, sniffs
-from ostria.mesh.settings import access_log, allow_any_outbound, settings, trust_domains
+from ostria.mesh.settings import access_log, settings, trust_domains
+from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
 ClusterNames = frozenset[tuple[ResourceType, str]]
@@ -27,12 +29,14 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
     """All listeners of a proxy."""
     if client.proxy_type is ProxyType.GATEWAY:
         return tuple(_gateway_name(found) for found in gateway_listeners(db, client.namespace, client.labels))
-    return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *_outbound_names(db, outbound_scope(db).project(client).namespace))
+    seen = outbound_scope(db).project(client)
+    return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *_outbound_names(db, seen.namespace, seen.sidecar))
 
 
 @query
-def _outbound_names(db: Engine, namespace: str) -> tuple[str, ...]:
-    return tuple(listener_name(place.address or ANY_V4, place.port) for place in outbound_places(db, namespace))
+def _outbound_names(db: Engine, namespace: str, sidecar: ObjectKey | None) -> tuple[str, ...]:
+    places = outbound_places(db, namespace, sidecar)
+    return tuple(listener_name(place.address or ANY_V4, place.port) for place in places)
 
 
 def _gateway_name(listener: GatewayListener) -> str:
@@ -56,13 +60,14 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     if client.proxy_type is ProxyType.GATEWAY:
         return _gateway(db, name, client)
     if name == VIRTUAL_OUTBOUND:
-        return _virtual_outbound(db)
+        return _virtual_outbound(db, outbound_policy(db, client.sidecar, client.namespace))
     if name == VIRTUAL_INBOUND:
         return _virtual_inbound(db, inbound_of(db, client))
     address, _, port = name.rpartition("_")
     if not address or not port.isdigit():
         return None
-    return _anywhere(db, int(port)) if address == ANY_V4 else _at(db, address, int(port), client.namespace)
+    policy = outbound_policy(db, client.sidecar, client.namespace)
+    return _anywhere(db, int(port), policy) if address == ANY_V4 else _at(db, address, int(port), client.namespace)
 
 
 @query
@@ -84,10 +89,11 @@ def log_file(db: Engine) -> LogFile | None:
 
 
 @query
-def _virtual_outbound(db: Engine) -> Fragment:
-    anything = allow_any_outbound(db)
-    body = listeners.virtual_outbound(allow_any=anything, ipv6=settings(db).ipv6, log=log_file(db))
-    return fragment(VIRTUAL_OUTBOUND, body, references=_clusters(PASSTHROUGH if anything else BLACK_HOLE))
+def _virtual_outbound(db: Engine, policy: OutboundPolicy) -> Fragment:
+    rest = connections_elsewhere(policy)
+    body = listeners.virtual_outbound(rest, ipv6=settings(db).ipv6, log=log_file(db))
+    held = not isinstance(policy.proxy, MissingDestination)
+    return fragment(VIRTUAL_OUTBOUND, body, references=_clusters(rest) if held else frozenset())
 
 
 @query
@@ -97,13 +103,13 @@ def _virtual_inbound(db: Engine, side: Inbound) -> Fragment:
 
 
 @query
-def _anywhere(db: Engine, port: int) -> Fragment:
+def _anywhere(db: Engine, port: int, policy: OutboundPolicy) -> Fragment:
     """HTTP on any address: the request says which host it is for."""
     name, ipv6, log = listener_name(ANY_V4, port), settings(db).ipv6, log_file(db)
     table = frozenset({(ResourceType.ROUTES, str(port))})
     if not sniffs(db, port):
         return fragment(name, listeners.outbound_http(ANY_V4, port, str(port), ipv6=ipv6, log=log), references=table)
-    rest = PASSTHROUGH if allow_any_outbound(db) else BLACK_HOLE
+    rest = connections_elsewhere(policy)
     body = listeners.outbound_auto(ANY_V4, port, str(port), rest, ipv6=ipv6, log=log)
     return fragment(name, body, references=table | _clusters(rest))
 

@@ -19,7 +19,7 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 
 from ostria.envoy.access_log import LogFile, unmatched_access_log
 from ostria.envoy.addresses import ANY_V4, ANY_V6, OUTBOUND_PORT, address, cidr_range
-from ostria.envoy.clusters import BLACK_HOLE, PASSTHROUGH
+from ostria.envoy.clusters import BLACK_HOLE
 from ostria.envoy.filters import (
     HTTP_INSPECTOR,
     PLAINTEXT_HTTP,
@@ -102,9 +102,8 @@ def outbound_auto(
     return encode(listener)
 
 
-def virtual_outbound(*, allow_any: bool, ipv6: bool = True, log: LogFile | None = None) -> bytes:
-    """All that a workload sends; what no other listener knows goes on unchanged, or nowhere."""
-    cluster = PASSTHROUGH if allow_any else BLACK_HOLE
+def virtual_outbound(cluster: str, *, ipv6: bool = True, log: LogFile | None = None) -> bytes:
+    """All that a workload sends; what no other listener knows goes to this cluster."""
     listener = Listener(
         name=VIRTUAL_OUTBOUND,
         traffic_direction=_OUTBOUND,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ostria.engine import Engine, query
 from ostria.envoy import routes
-from ostria.envoy.clusters import PASSTHROUGH
+from ostria.envoy.clusters import requests_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, composed, fragment
 from ostria.mesh.gateways import (
     gateway_hosts,
@@ -21,7 +21,7 @@ from ostria.mesh.model import ClusterRef, VirtualHost
 from ostria.mesh.routes import (
     PORT_OF_UNDECLARED,
     is_sniffed,
-    routed_hosts,
+    table_hosts,
     table_scope,
     table_scope_in,
     undeclared_hosts,
@@ -29,7 +29,7 @@ from ostria.mesh.routes import (
     virtual_host_scope,
 )
 from ostria.mesh.services import service_namespaces
-from ostria.mesh.settings import allow_any_outbound
+from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
 
@@ -40,7 +40,7 @@ def scope(db: Engine, name: str) -> Scope:
     if is_gateway_table(name):
         return EACH
     host, _, port = name.rpartition(":")
-    return virtual_host_scope(db, host, int(port)) if port.isdigit() else Scope()
+    return virtual_host_scope(db, host, int(port)) | Scope(sidecar=True) if port.isdigit() else Scope()
 
 
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
@@ -88,7 +88,7 @@ def _encoded(db: Engine, host: VirtualHost, name: str, namespace: str) -> Fragme
 
 @query
 def _part(db: Engine, namespace: str, port: int, client: ClientTraits) -> Fragment:
-    hosts = routed_hosts(db, namespace, port)
+    hosts = table_hosts(db, namespace, port, client)
     return _joined(db, f"{namespace}:{port}", hosts, port, client)
 
 
@@ -111,21 +111,22 @@ def _table(db: Engine, port: int, client: ClientTraits) -> Fragment:
     ]
     if port == PORT_OF_UNDECLARED:
         parts.append(_undeclared_part(db, client))
-    return _complete(db, str(port), parts)
+    return _complete(db, str(port), parts, client)
 
 
 @query
 def _table_of_host(db: Engine, host: str, port: int, client: ClientTraits) -> Fragment:
-    return _complete(db, f"{host}:{port}", [_joined(db, "", (host,), port, client)])
+    return _complete(db, f"{host}:{port}", [_joined(db, "", (host,), port, client)], client)
 
 
-def _complete(db: Engine, name: str, parts: list[Fragment]) -> Fragment:
+def _complete(db: Engine, name: str, parts: list[Fragment], client: ClientTraits) -> Fragment:
     """A table of these parts, and what becomes of requests for hosts that are not in it."""
-    anything = allow_any_outbound(db)
-    rest = routes.member(routes.ALLOW_ANY if anything else routes.BLOCK_ALL)
+    policy = outbound_policy(db, client.sidecar, client.namespace)
+    cluster = requests_elsewhere(policy)
+    rest = routes.member(routes.elsewhere(cluster) if cluster else routes.BLOCK_ALL)
     body = routes.route_configuration(name, [*(part.body for part in parts), rest])
     table = composed(name, body, parts, rest)
-    passing = {(ResourceType.CLUSTER, PASSTHROUGH)} if anything else frozenset()
+    passing = {(ResourceType.CLUSTER, cluster)} if cluster and isinstance(policy.proxy, ClusterRef | None) else set()
     return table._replace(references=table.references | passing)
 
 

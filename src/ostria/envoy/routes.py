@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Set
+from functools import lru_cache
 from typing import Any as Untyped
 
 from envoy.config.core.v3.base_pb2 import HeaderValueOption
@@ -31,7 +32,6 @@ from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_
     PreviousPrioritiesConfig,
 )
 
-from ostria.envoy.clusters import PASSTHROUGH
 from ostria.envoy.matches import route_match
 from ostria.envoy.origins import config_path
 from ostria.envoy.route_filters import apply_cors, apply_faults, apply_mesh_alpn, fraction
@@ -135,11 +135,13 @@ def inbound_virtual_host(port: int, operation: str, cluster: str) -> Untyped:
     return message
 
 
-def _allow_any() -> bytes:
+@lru_cache(maxsize=256)
+def elsewhere(cluster: str) -> bytes:
+    """The virtual host `allow_any`: requests for hosts that nobody knows go to this cluster."""
     message = VirtualHostMessage(name="allow_any", domains=["*"], include_request_attempt_count=True)
     route = message.routes.add(name="allow_any")
     route.match.prefix = "/"
-    route.route.cluster = PASSTHROUGH
+    route.route.cluster = cluster
     _no_timeout(route.route)
     return encode(message)
 
@@ -167,8 +169,7 @@ _HOST_TAILS = {
     True: encode(VirtualHostMessage(require_tls=VirtualHostMessage.ALL, include_request_attempt_count=True)),
 }
 
-# What happens to a request for a host that the mesh does not know: it passes, or it is refused with 502.
-ALLOW_ANY: bytes = _allow_any()
+# What happens to a request for a host that the mesh does not know where it may not pass: it is refused with 502.
 BLOCK_ALL: bytes = _block_all()
 
 

@@ -50,13 +50,6 @@ STORED = (
         ("ra",),
     ),
     Stored(
-        "Sidecar",
-        "networking.istio.io",
-        _ALL,
-        "sidecars",
-        "Sidecar is stored and not acted on by this version: every proxy is told of every service",
-    ),
-    Stored(
         "WorkloadEntry",
         "networking.istio.io",
         _ALL,

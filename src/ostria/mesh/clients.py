@@ -9,6 +9,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.gateways import gateway_scope
 from ostria.mesh.inbound import inbound_scope
+from ostria.mesh.sidecars import sidecar_labels, sidecar_of
 from ostria.mesh.traits import ClientTraits, ProxyType, Scope
 from ostria.mesh.virtual_services import source_labels
 from ostria.mesh.workloads import workload
@@ -30,7 +31,14 @@ def traits_of(db: Engine, pod: ObjectKey) -> ClientTraits | None:
     found = workload(db, pod)
     if found is None:
         return None
-    scope = Scope(proxy_type=True, namespaces=None, labels=asked_labels(db)) | inbound_scope(db, found.namespace)
+    scope = Scope(proxy_type=True, namespaces=None, labels=asked_labels(db), sidecar=True) | inbound_scope(
+        db, found.namespace
+    )
+    sidecar = None
     if found.proxy_type is ProxyType.GATEWAY:
         scope |= gateway_scope(db)
-    return scope.project(ClientTraits(found.proxy_type, found.namespace, found.labels))
+    else:
+        chosen = sidecar_labels(db, found.namespace)
+        labels = tuple(pair for pair in found.labels if pair in chosen)
+        sidecar = sidecar_of(db, found.namespace, labels)
+    return scope.project(ClientTraits(found.proxy_type, found.namespace, found.labels, sidecar))

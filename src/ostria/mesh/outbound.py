@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination, destination_scope
-from ostria.mesh.model import ClusterRef, Protocol, Resolution, Service, ServicePort
-from ostria.mesh.routes import PORT_OF_UNDECLARED, at_address, undeclared_hosts
+from ostria.mesh.model import ClusterRef, Egress, Protocol, Resolution, Service, ServicePort
+from ostria.mesh.routes import PORT_OF_UNDECLARED, at_address, undeclared, undeclared_hosts
 from ostria.mesh.services import hosts_in, is_visible, service, service_namespaces, service_scope, services_of
+from ostria.mesh.sidecars import called_by_rules, egress_for, egress_of, known_hosts, known_rules, outbound_policy
 from ostria.mesh.traits import Scope
 
 
@@ -81,12 +83,15 @@ def _listeners_in(db: Engine, services_in: str, namespace: str) -> tuple[Place, 
 @query
 def outbound_scope(db: Engine) -> Scope:
     """What tells clients apart in the whole of what they can call."""
-    return Scope(namespaces=frozenset().union(*(client_scope_in(db, each) for each in service_namespaces(db))))
+    named = frozenset().union(*(client_scope_in(db, each) for each in service_namespaces(db)))
+    return Scope(namespaces=named, sidecar=True)
 
 
 @query
-def outbound_clusters(db: Engine, namespace: str) -> tuple[ClusterRef, ...]:
-    """Every cluster that a client in `namespace` can send to. Ask with a namespace projected on `outbound_scope`."""
+def outbound_clusters(db: Engine, namespace: str, sidecar: ObjectKey | None = None) -> tuple[ClusterRef, ...]:
+    """Every cluster that a client in `namespace` can send to. Ask with traits projected on `outbound_scope`."""
+    if sidecar is not None:
+        return _known_clusters(db, namespace, sidecar)
     found: list[ClusterRef] = []
     for each in service_namespaces(db):
         found.extend(_clusters_in(db, each, _as_seen(client_scope_in(db, each), namespace)))
@@ -94,13 +99,74 @@ def outbound_clusters(db: Engine, namespace: str) -> tuple[ClusterRef, ...]:
 
 
 @query
-def outbound_places(db: Engine, namespace: str) -> tuple[Place, ...]:
+def outbound_places(db: Engine, namespace: str, sidecar: ObjectKey | None = None) -> tuple[Place, ...]:
     """Everywhere that connections of a client in `namespace` are caught, sorted."""
+    if sidecar is not None:
+        return _known_places(db, namespace, sidecar)
     found: set[Place] = set()
     for each in service_namespaces(db):
         found.update(_listeners_in(db, each, _as_seen(client_scope_in(db, each), namespace)))
     if undeclared_hosts(db):
         found.add(Place("", PORT_OF_UNDECLARED))
+    return tuple(sorted(found))
+
+
+# --- what a Sidecar leaves of that ------------------------------------------------------------------------------
+
+
+@query
+def _clusters_by(db: Engine, egress: Egress, namespace: str) -> tuple[ClusterRef, ...]:
+    """The clusters of what one listener imports, on its own port if it has one."""
+    clusters = (
+        cluster
+        for host in sorted(known_hosts(db, egress))
+        for cluster in clusters_of(db, host, _as_seen(client_scope(db, host), namespace))
+    )
+    any_port = egress.proxied or not egress.port
+    return tuple(cluster for cluster in clusters if any_port or cluster.port == egress.port)
+
+
+@query
+def _clusters_by_rules(db: Engine, egress: Egress, namespace: str) -> tuple[ClusterRef, ...]:
+    """The clusters that imported VirtualServices send to."""
+    return tuple(
+        cluster
+        for host, port in sorted(called_by_rules(db, egress))
+        for cluster in clusters_of(db, host, _as_seen(client_scope(db, host), namespace))
+        if port in (0, cluster.port)
+    )
+
+
+@query
+def _known_clusters(db: Engine, namespace: str, sidecar: ObjectKey) -> tuple[ClusterRef, ...]:
+    found: dict[ClusterRef, None] = {}
+    for egress in egress_of(db, sidecar, namespace):
+        found |= dict.fromkeys(_clusters_by(db, egress, namespace))
+        found |= dict.fromkeys(_clusters_by_rules(db, egress, namespace))
+    proxy = outbound_policy(db, sidecar, namespace).proxy
+    if isinstance(proxy, ClusterRef):
+        found[proxy] = None
+    return tuple(found)
+
+
+@query
+def _places_by(db: Engine, egress: Egress, namespace: str) -> tuple[Place, ...]:
+    return tuple(
+        place
+        for host in sorted(known_hosts(db, egress))
+        for place in listeners_of(db, host, _as_seen(service_scope(db, host), namespace))
+    )
+
+
+@query
+def _known_places(db: Engine, namespace: str, sidecar: ObjectKey) -> tuple[Place, ...]:
+    found: set[Place] = set()
+    for egress in egress_of(db, sidecar, namespace):
+        for place in _places_by(db, egress, namespace):
+            if egress_for(db, sidecar, namespace, place.port) == egress:
+                found.add(place)
+        if egress.takes_the_rest and any(undeclared(db, key) for key in known_rules(db, egress)):
+            found.add(Place("", PORT_OF_UNDECLARED))
     return tuple(sorted(found))
 
 

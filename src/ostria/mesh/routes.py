@@ -15,6 +15,7 @@ from ostria.engine import Engine, Index, query
 from ostria.mesh.destinations import destination_scope, traffic_policy
 from ostria.mesh.model import (
     ClusterRef,
+    Egress,
     Protocol,
     RequestMatch,
     Route,
@@ -29,10 +30,12 @@ from ostria.mesh.services import (
     declarations,
     declaring,
     hosts_in,
+    is_visible,
     service,
     service_namespaces,
     service_scope,
 )
+from ostria.mesh.sidecars import egress_for, knows, knows_rule
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.mesh.virtual_services import (
     MESH,
@@ -44,6 +47,7 @@ from ostria.mesh.virtual_services import (
     http_routes,
     rule_scope,
     speaking_for,
+    visible_in,
 )
 from ostria.resources import Object, objects
 from ostria.resources.kubernetes import Service as KubernetesService
@@ -71,8 +75,18 @@ def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     namespaces |= {found.namespace for found in declarations(db, host) if found.in_cluster}
     scope = Scope(namespaces=namespaces)
     for key in candidates(db, host):
-        scope |= rule_scope(db, key)
+        scope |= rule_scope(db, key) | Scope(sidecar=True)
     return scope
+
+
+@query
+def rule_for(db: Engine, host: str, port: int, namespace: str, sidecar: ObjectKey | None) -> ObjectKey | None:
+    """The VirtualService that decides for requests to a host on a port: the first that the client sees and knows."""
+    if sidecar is None:
+        return speaking_for(db, host, namespace)
+    egress = egress_for(db, sidecar, namespace, port)
+    found = (key for key in candidates(db, host) if is_visible(visible_in(db, key), namespace))
+    return next((key for key in found if egress and knows_rule(db, egress, key)), None)
 
 
 @query
@@ -80,7 +94,7 @@ def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> Virt
     """The virtual host of a host on a port; None where the client sees no such host or cannot read its requests."""
     found = service(db, host, client.namespace)
     described = found.port(port) if found else None
-    key = speaking_for(db, host, client.namespace)
+    key = rule_for(db, host, port, client.namespace, client.sidecar)
     if found is None or described is None:
         declared = bool(declarations(db, host))
         if declared or key is None or port != PORT_OF_UNDECLARED or host not in undeclared_hosts(db):
@@ -201,9 +215,23 @@ def routed_hosts(db: Engine, namespace: str, port: int) -> tuple[str, ...]:
 
 
 @query
+def known_routed_hosts(db: Engine, namespace: str, port: int, egress: Egress) -> tuple[str, ...]:
+    """Of the hosts of a namespace in one port's shared route table those that are imported, sorted."""
+    return tuple(host for host in routed_hosts(db, namespace, port) if knows(db, egress, host))
+
+
+def table_hosts(db: Engine, namespace: str, port: int, client: ClientTraits) -> tuple[str, ...]:
+    """The hosts of a namespace in one port's shared route table, as far as the client knows them, sorted."""
+    if client.sidecar is None:
+        return routed_hosts(db, namespace, port)
+    egress = egress_for(db, client.sidecar, client.namespace, port)
+    return known_routed_hosts(db, namespace, port, egress) if egress else ()
+
+
+@query
 def table_scope_in(db: Engine, namespace: str, port: int) -> Scope:
     """What tells clients apart in the part of a port's table that a namespace's hosts make up."""
-    scope = Scope()
+    scope = Scope(sidecar=True)
     for host in routed_hosts(db, namespace, port):
         scope |= virtual_host_scope(db, host, port)
     return scope
@@ -212,7 +240,7 @@ def table_scope_in(db: Engine, namespace: str, port: int) -> Scope:
 @query
 def table_scope(db: Engine, port: int) -> Scope:
     """What tells clients apart in the whole route table of a port."""
-    scope = Scope()
+    scope = Scope(sidecar=True)
     for namespace in service_namespaces(db):
         scope |= table_scope_in(db, namespace, port)
     for host in undeclared_hosts(db) if port == PORT_OF_UNDECLARED else ():

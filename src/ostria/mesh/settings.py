@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Input, query
+from ostria.mesh.model import OutboundMode
 from ostria.resources import objects
 from ostria.resources.kubernetes import ConfigMap
 from ostria.resources.mesh_config import MeshConfig, parse_mesh_config
@@ -74,9 +75,9 @@ def default_export_to(db: Engine, kind: str) -> tuple[str, ...]:
 
 
 @query
-def allow_any_outbound(db: Engine) -> bool:
-    """Whether a call to a host that the mesh does not know may leave it (outboundTrafficPolicy)."""
-    return mesh_config(db).outbound_traffic_policy.mode != "REGISTRY_ONLY"
+def outbound_mode(db: Engine) -> OutboundMode:
+    """What becomes of calls that the mesh knows nothing of, where no Sidecar says otherwise."""
+    return OutboundMode(mesh_config(db).outbound_traffic_policy.mode.lower())
 
 
 class AccessLog(NamedTuple):

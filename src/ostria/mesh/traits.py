@@ -12,6 +12,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from ostria.base import ObjectKey
+
 
 class ProxyType(enum.StrEnum):
     """What a proxy is for. The values are those that Istio's node ids carry."""
@@ -23,12 +25,14 @@ class ProxyType(enum.StrEnum):
 class ClientTraits(NamedTuple):
     """The facts that may tell one proxy from another; "" and () mean "not told apart".
 
-    `labels` are those of the proxy's pod, sorted by key.
+    `labels` are those of the proxy's pod, sorted by key. `sidecar` is the Sidecar that governs the proxy, and says
+    what it knows of the mesh; None is everything.
     """
 
     proxy_type: ProxyType = ProxyType.SIDECAR
     namespace: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    sidecar: ObjectKey | None = None
 
     def has_labels(self, selector: tuple[tuple[str, str], ...]) -> bool:
         """Whether the pod has every label of an equality selector."""
@@ -36,21 +40,29 @@ class ClientTraits(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Which traits tell clients apart for one resource: these namespaces by name, these label pairs; None is each."""
+    """Which traits tell clients apart for one resource: these namespaces by name, these label pairs; None is each.
+
+    A resource that tells Sidecars apart tells apart the namespaces of those that a Sidecar governs: what one imports
+    may be written in words of the workload's own namespace. Where there is no Sidecar this costs nothing.
+    """
 
     proxy_type: bool = False
     namespaces: frozenset[str] | None = frozenset()
     labels: frozenset[tuple[str, str]] | None = frozenset()
+    sidecar: bool = False
 
     def project(self, traits: ClientTraits) -> ClientTraits:
         """The traits with everything dropped that this resource does not tell apart."""
         labels = traits.labels
         if self.labels is not None:
             labels = tuple(pair for pair in labels if pair in self.labels)
+        governed = self.sidecar and traits.sidecar is not None
+        named = governed or self.namespaces is None or traits.namespace in self.namespaces
         return ClientTraits(
             traits.proxy_type if self.proxy_type else ProxyType.SIDECAR,
-            traits.namespace if self.namespaces is None or traits.namespace in self.namespaces else "",
+            traits.namespace if named else "",
             labels,
+            traits.sidecar if governed else None,
         )
 
     def __or__(self, other: object) -> Scope:
@@ -60,8 +72,9 @@ class Scope(NamedTuple):
             self.proxy_type or other.proxy_type,
             None if self.namespaces is None or other.namespaces is None else self.namespaces | other.namespaces,
             None if self.labels is None or other.labels is None else self.labels | other.labels,
+            self.sidecar or other.sidecar,
         )
 
 
-EACH = Scope(proxy_type=True, namespaces=None, labels=None)
+EACH = Scope(proxy_type=True, namespaces=None, labels=None, sidecar=True)
 """Every client may get something of its own."""

@@ -169,6 +169,18 @@ def _destinations(db: Engine, key: ObjectKey, spec: api.VirtualServiceSpec) -> s
     return {canonical(db, host, key.namespace) for host in named}
 
 
+@query
+def named_destinations(db: Engine, key: ObjectKey) -> frozenset[tuple[str, int]]:
+    """The hosts, with a port or 0 for none in particular, that one VirtualService sends anything to."""
+    spec = _virtual_service(db, key).spec
+    named = [target.destination for rule in spec.http for target in rule.route]
+    named += [rule.mirror for rule in spec.http if rule.mirror]
+    named += [mirror.destination for rule in spec.http for mirror in rule.mirrors]
+    named += [target.destination for rule in spec.tls for target in rule.route]
+    named += [target.destination for rule in spec.tcp for target in rule.route]
+    return frozenset((canonical(db, to.host, key.namespace), to.port.number if to.port else 0) for to in named)
+
+
 # --- rules as routes ----------------------------------------------------------------------------------------------
 
 

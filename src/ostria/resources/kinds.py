@@ -16,6 +16,7 @@ from ostria.resources.gateway import Gateway
 from ostria.resources.peer_authentication import PeerAuthentication
 from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.shapes import Object
+from ostria.resources.sidecar import Sidecar
 from ostria.resources.virtual_service import VirtualService
 
 
@@ -87,6 +88,10 @@ _TABLE = (
             Column("Resolution", ".spec.resolution", description="How the endpoints are found"),
             AGE,
         ),
+    ),
+    Kind(
+        "Sidecar", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "sidecars", "sidecar",
+        Sidecar, (), ISTIO, ours=True, validate=validation.validate_sidecar, columns=(AGE,),
     ),
     Kind(
         "PeerAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "peerauthentications", "peerauthentication",

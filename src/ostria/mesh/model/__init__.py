@@ -61,8 +61,16 @@ from ostria.mesh.model.services import (
     Service,
     ServicePort,
 )
+from ostria.mesh.model.sidecars import (
+    EVERYTHING,
+    Egress,
+    Import,
+    OutboundMode,
+    OutboundPolicy,
+)
 
 __all__ = [
+    "EVERYTHING",
     "Abort",
     "ClientTls",
     "ClusterRef",
@@ -71,6 +79,7 @@ __all__ = [
     "Delay",
     "Destination",
     "DirectResponse",
+    "Egress",
     "Endpoint",
     "GatewayListener",
     "GatewaySelection",
@@ -81,6 +90,7 @@ __all__ = [
     "Headers",
     "Health",
     "HostRoutes",
+    "Import",
     "Inbound",
     "InboundPort",
     "Labels",
@@ -90,6 +100,8 @@ __all__ = [
     "MissingDestination",
     "MutualTls",
     "NamedMatch",
+    "OutboundMode",
+    "OutboundPolicy",
     "OutlierDetection",
     "Protocol",
     "Redirect",

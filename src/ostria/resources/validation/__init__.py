@@ -11,6 +11,7 @@ from ostria.resources.validation.destination_rule import validate_destination_ru
 from ostria.resources.validation.gateway import validate_gateway
 from ostria.resources.validation.peer_authentication import validate_peer_authentication
 from ostria.resources.validation.service_entry import validate_service_entry
+from ostria.resources.validation.sidecar import validate_sidecar
 from ostria.resources.validation.virtual_service import validate_virtual_service
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "validate_gateway",
     "validate_peer_authentication",
     "validate_service_entry",
+    "validate_sidecar",
     "validate_virtual_service",
 ]

@@ -80,7 +80,7 @@ def _settings(field: str, policy: TrafficPolicy | PortTrafficPolicy) -> Findings
     if policy.outlier_detection is not None:
         yield from _outliers(f"{field}.outlierDetection", policy.outlier_detection)
     if policy.connection_pool is not None:
-        yield from _pool(f"{field}.connectionPool", policy.connection_pool)
+        yield from check_connection_pool(f"{field}.connectionPool", policy.connection_pool)
     if policy.load_balancer is not None:
         yield from _balancing(f"{field}.loadBalancer", policy.load_balancer)
         locality = policy.load_balancer.locality_lb_setting
@@ -104,7 +104,8 @@ def _outliers(field: str, outliers: OutlierDetection) -> Findings:
         yield error(CONFLICT, f"{field}.consecutiveLocalOriginFailures", message)
 
 
-def _pool(field: str, pool: ConnectionPoolSettings) -> Findings:
+def check_connection_pool(field: str, pool: ConnectionPoolSettings) -> Findings:
+    """Limits of connections and requests."""
     if pool.tcp is None and pool.http is None:
         yield error(MISSING, field, "a connection pool needs tcp or http settings")
     if pool.tcp is not None:

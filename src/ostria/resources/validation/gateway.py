@@ -73,7 +73,7 @@ def _server(field: str, server: Server) -> Findings:
     elif not tls.https_redirect and tls.mode != "PASSTHROUGH":
         message = "a server for plain HTTP cannot have tls settings other than httpsRedirect"
         yield error(CONFLICT, place, message, "use protocol: HTTPS")
-    yield from _tls(place, tls)
+    yield from check_server_tls(place, tls)
 
 
 def _host(field: str, text: str) -> Findings:
@@ -100,7 +100,8 @@ def _bind(field: str, bind: str) -> Findings:
         yield error(INVALID, field, f'"{bind[:100]}" is neither an IP address nor unix:// and a path')
 
 
-def _tls(field: str, tls: ServerTLSSettings) -> Findings:
+def check_server_tls(field: str, tls: ServerTLSSettings) -> Findings:
+    """How a server opens, checks or passes on TLS."""
     for index, cipher in enumerate(tls.cipher_suites):
         if not _CIPHER.fullmatch(cipher):
             yield warning(NO_EFFECT, f"{field}.cipherSuites[{index}]", f'"{cipher[:60]}" is no cipher suite')
