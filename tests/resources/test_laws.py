@@ -34,7 +34,8 @@ def generated(info: Any) -> st.SearchStrategy[Any]:
     if isinstance(info, inspect.DictType):
         return st.dictionaries(st.text(max_size=5), generated(info.value_type), max_size=2)
     if isinstance(info, inspect.VarTupleType):
-        return st.lists(generated(info.item_type), max_size=2)
+        least = info.min_length or 0
+        return st.lists(generated(info.item_type), min_size=least, max_size=max(2, least))
     if isinstance(info, inspect.LiteralType):
         return st.sampled_from(info.values)
     if isinstance(info, inspect.CustomType):
@@ -49,7 +50,7 @@ def generated(info: Any) -> st.SearchStrategy[Any]:
     if isinstance(info, inspect.FloatType):
         return st.floats(info.ge, info.le, allow_nan=False, allow_infinity=False)
     if isinstance(info, inspect.StrType):
-        return st.text(max_size=8)
+        return st.text(min_size=info.min_length or 0, max_size=8)
     return st.none() | st.integers()
 
 

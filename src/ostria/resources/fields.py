@@ -138,7 +138,16 @@ def _sequence(info: Any, value: Any, path: Path, faults: list[Fault]) -> Any:
     if not isinstance(value, list | tuple):
         _wrong("a list", value, path, faults, "" if isinstance(value, Mapping) else "put `- ` in front of each item")
         return []
+    _check_length(info, value, path, faults, "items")
     return [_check(info.item_type, item, (*path, index), faults) for index, item in enumerate(value)]
+
+
+def _check_length(info: Any, value: Any, path: Path, faults: list[Fault], what: str) -> None:
+    if info.min_length is not None and len(value) < info.min_length:
+        message = "it is empty" if not value else f"fewer than {info.min_length} {what}"
+        faults.append(Fault("invalid-value", path, message))
+    if info.max_length is not None and len(value) > info.max_length:
+        faults.append(Fault("invalid-value", path, f"more than {info.max_length} {what}"))
 
 
 def _union(info: Any, value: Any, path: Path, faults: list[Fault]) -> Any:
@@ -157,8 +166,7 @@ def _text(info: Any, value: Any, path: Path, faults: list[Fault]) -> Any:
         quoted = "" if isinstance(value, Mapping | list) or value is None else f'quote it: "{_short(value).lower()}"'
         _wrong("a text", value, path, faults, quoted)
         return ""
-    if info.max_length is not None and len(value) > info.max_length:
-        faults.append(Fault("invalid-value", path, f"longer than {info.max_length} characters"))
+    _check_length(info, value, path, faults, "characters")
     return value
 
 

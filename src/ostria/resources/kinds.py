@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ostria.base import Problem
-from ostria.resources import kubernetes, validation
+from ostria.resources import gateway_api, kubernetes, validation
 from ostria.resources.destination_rule import DestinationRule
 from ostria.resources.gateway import Gateway
 from ostria.resources.peer_authentication import PeerAuthentication
@@ -33,7 +33,8 @@ class Kind(NamedTuple):
     """One kind. `versions` lists all that are served, the preferred one first; `storage` is the stored one.
 
     `ours` says that the mesh defines the kind: its CRD is generated here, unknown fields are mistakes, and its
-    objects can be set aside when Envoy refuses what they lead to. For all others the mesh is a reader.
+    objects can be set aside when Envoy refuses what they lead to. For all others the mesh is a reader. `standard` says
+    that the API is not the mesh's alone: a cluster may have its CRDs already, and keeps them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Kind(NamedTuple):
     categories: tuple[str, ...] = ()
     namespaced: bool = True
     ours: bool = False
+    standard: bool = False
     columns: tuple[Column, ...] = ()
     validate: Callable[[Any], Iterable[Problem]] | None = None
 
@@ -59,6 +61,57 @@ class Kind(NamedTuple):
 AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since the object was made")
 ISTIO = ("istio-io", "networking-istio-io")
 NETWORKING = "networking.istio.io"
+STANDARD = gateway_api.GROUP
+
+
+def _standard(
+    shape: type[Object],
+    versions: tuple[str, ...],
+    plural: str,
+    short_names: tuple[str, ...] = (),
+    columns: tuple[Column, ...] = (),
+    *,
+    name: str = "",
+    namespaced: bool = True,
+    validate: Callable[[Any], Iterable[Problem]] | None = None,
+) -> Kind:
+    """A kind of the Gateway API."""
+    kind = shape.__name__
+    return Kind(
+        name or kind, STANDARD, versions, versions[0], plural, kind.lower(), shape, short_names, ("gateway-api",),
+        namespaced=namespaced, ours=True, standard=True, columns=(*columns, AGE), validate=validate,
+    )  # fmt: skip
+
+
+_HOSTNAMES = Column("Hostnames", ".spec.hostnames", description="The hosts that requests name")
+_CLASS = Column("Class", ".spec.gatewayClassName", description="The class, and so who acts on it")
+_ADDRESS = Column("Address", ".status.addresses[*].value", description="Where it is served")
+_CONTROLLER = Column("Controller", ".spec.controllerName", description="Who acts on its Gateways")
+
+
+def _condition(type_: str) -> Column:
+    return Column(type_, f'.status.conditions[?(@.type=="{type_}")].status', description=f"Whether it is {type_}")
+
+
+_GATEWAY_API = (
+    _standard(gateway_api.GatewayClass, ("v1", "v1beta1"), "gatewayclasses", ("gc",),
+              (_CONTROLLER, _condition("Accepted")), namespaced=False),
+    _standard(gateway_api.Gateway, ("v1", "v1beta1"), "gateways", ("gtw",),
+              (_CLASS, _ADDRESS, _condition("Programmed")),
+              name=gateway_api.GATEWAY, validate=validation.validate_standard_gateway),
+    _standard(gateway_api.ListenerSet, ("v1",), "listenersets", ("lset",),
+              (_condition("Accepted"), _condition("Programmed")), validate=validation.validate_listener_set),
+    _standard(gateway_api.HTTPRoute, ("v1", "v1beta1"), "httproutes", (), (_HOSTNAMES,),
+              validate=validation.validate_http_route),
+    _standard(gateway_api.GRPCRoute, ("v1", "v1alpha2"), "grpcroutes", (), (_HOSTNAMES,),
+              validate=validation.validate_grpc_route),
+    _standard(gateway_api.TLSRoute, ("v1", "v1alpha3", "v1alpha2"), "tlsroutes", (), (_HOSTNAMES,),
+              validate=validation.validate_tls_route),
+    _standard(gateway_api.TCPRoute, ("v1", "v1alpha2"), "tcproutes", validate=validation.validate_tcp_route),
+    _standard(gateway_api.ReferenceGrant, ("v1", "v1beta1", "v1alpha2"), "referencegrants", ("refgrant",)),
+    _standard(gateway_api.BackendTLSPolicy, ("v1", "v1alpha3"), "backendtlspolicies", ("btlspolicy",),
+              validate=validation.validate_backend_tls_policy),
+)  # fmt: skip
 
 _TABLE = (
     Kind(
@@ -99,6 +152,7 @@ _TABLE = (
         validate=validation.validate_peer_authentication,
         columns=(Column("Mode", ".spec.mtls.mode", description="The mutual TLS mode"), AGE),
     ),
+    *_GATEWAY_API,
     Kind("Namespace", "", ("v1",), "v1", "namespaces", "namespace", kubernetes.Namespace, ("ns",), namespaced=False),
     Kind("Node", "", ("v1",), "v1", "nodes", "node", kubernetes.Node, ("no",), namespaced=False),
     Kind("Service", "", ("v1",), "v1", "services", "service", kubernetes.Service, ("svc",), ("all",)),

@@ -13,15 +13,22 @@ from msgspec import inspect
 
 from ostria.resources.fields import fields_of
 from ostria.resources.kinds import KINDS, Column, Kind
-from ostria.resources.shapes import OneOf
+from ostria.resources.shapes import OneOf, Strict
+
+BUNDLE = "v1.5.0"
+"""The version of the Gateway API whose kinds these are."""
 
 # What Kubernetes itself says of these, or what every object has anyway.
 _OUTSIDE = ("metadata", "status")
 
 
-def crds() -> list[dict[str, Any]]:
-    """The CRD of each kind that is the mesh's own, sorted by name, as plain values."""
-    return sorted((crd(kind) for kind in KINDS.values() if kind.ours), key=lambda made: str(made["metadata"]["name"]))
+def crds(*, standard: bool = False) -> list[dict[str, Any]]:
+    """The CRD of each kind that is the mesh's own, sorted by name, as plain values.
+
+    With `standard` those of the Gateway API, which a cluster may have from elsewhere.
+    """
+    made = (crd(kind) for kind in KINDS.values() if kind.ours and kind.standard == standard)
+    return sorted(made, key=lambda each: str(each["metadata"]["name"]))
 
 
 def crd(kind: Kind) -> dict[str, Any]:
@@ -36,16 +43,27 @@ def crd(kind: Kind) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": name,
-            "labels": {"app": "istio-pilot", "istio": kind.group.partition(".")[0]},
-        },
+        "metadata": {"name": name} | _told(kind),
         "spec": {
             "group": kind.group,
             "names": names,
             "scope": "Namespaced" if kind.namespaced else "Cluster",
             "versions": [_version(kind, version) for version in kind.versions],
         },
+    }
+
+
+def _told(kind: Kind) -> dict[str, Any]:
+    """What the CRD says of itself; an API server takes one of Kubernetes' groups only with the first annotation."""
+    if not kind.standard:
+        return {"labels": {"app": "istio-pilot", "istio": kind.group.partition(".")[0]}}
+    approved = "https://github.com/kubernetes-sigs/gateway-api/pull/2997"
+    return {
+        "annotations": {
+            "api-approved.kubernetes.io": approved,
+            f"{kind.group}/bundle-version": BUNDLE,
+            f"{kind.group}/channel": "experimental",
+        }
     }
 
 
@@ -83,7 +101,7 @@ def schema(info: Any) -> dict[str, Any]:
     if isinstance(info, inspect.DictType):
         return {"type": "object", "additionalProperties": schema(info.value_type)}
     if isinstance(info, inspect.VarTupleType):
-        return {"type": "array", "items": schema(info.item_type)}
+        return {"type": "array", "items": schema(info.item_type)} | _bounds(info, "minItems", "maxItems")
     if isinstance(info, inspect.LiteralType):
         return {"type": "string", "enum": list(info.values)}
     if isinstance(info, inspect.CustomType):
@@ -91,7 +109,7 @@ def schema(info: Any) -> dict[str, Any]:
     if isinstance(info, inspect.BytesType):
         return {"type": "string", "format": "byte"}
     if isinstance(info, inspect.StrType):
-        return {"type": "string"} | ({"maxLength": info.max_length} if info.max_length is not None else {})
+        return {"type": "string"} | _bounds(info, "minLength", "maxLength")
     if isinstance(info, inspect.BoolType):
         return {"type": "boolean"}
     if isinstance(info, inspect.IntType | inspect.FloatType):
@@ -102,6 +120,11 @@ def schema(info: Any) -> dict[str, Any]:
 
 # As Go spells durations; a CEL rule would say it shorter, but costs more than a CRD may inside of unbounded lists.
 DURATION = r"^-?(0|([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+)$"
+
+
+def _bounds(info: inspect.StrType | inspect.VarTupleType, least: str, most: str) -> dict[str, int]:
+    bounds = {least: info.min_length, most: info.max_length}
+    return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 def _number(info: inspect.IntType | inspect.FloatType) -> dict[str, Any]:
@@ -122,7 +145,7 @@ def _struct(shape: type[msgspec.Struct]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "type": "object",
         "description": _sentence(shape),
-        "properties": {name: schema(field.type) for name, field in fields.items()},
+        "properties": {name: _property(shape, name, field.type) for name, field in fields.items()},
     }
     required = sorted(name for name, field in fields.items() if field.required)
     if required:
@@ -130,6 +153,13 @@ def _struct(shape: type[msgspec.Struct]) -> dict[str, Any]:
     if issubclass(shape, OneOf):
         rules = [_one_of(members) for members in shape.MEMBERS]
         made |= rules[0] if len(rules) == 1 else {"allOf": rules}
+    return made
+
+
+def _property(shape: type[msgspec.Struct], name: str, info: inspect.Type) -> dict[str, Any]:
+    made = schema(info)
+    if issubclass(shape, Strict) and name in shape.DEFAULTS:
+        made["default"] = shape.DEFAULTS[name]
     return made
 
 

@@ -13,7 +13,7 @@ These types are the only statement of the API: parsing, the schemas and the CRDs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -29,7 +29,13 @@ class Lenient(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, g
 
 
 class Strict(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A part of an object whose unknown fields are mistakes."""
+    """A part of an object whose unknown fields are mistakes.
+
+    `DEFAULTS` are what an API server writes into fields that are left out, by the names of the wire. Readers take such
+    a field to be the same whether or not that was done: what comes from a file has met no API server.
+    """
+
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {}
 
 
 class OneOf(Strict, frozen=True):

@@ -12,14 +12,32 @@ from ostria.resources.validation.gateway import validate_gateway
 from ostria.resources.validation.peer_authentication import validate_peer_authentication
 from ostria.resources.validation.service_entry import validate_service_entry
 from ostria.resources.validation.sidecar import validate_sidecar
+from ostria.resources.validation.standard_gateway import (
+    validate_backend_tls_policy,
+    validate_listener_set,
+    validate_standard_gateway,
+)
+from ostria.resources.validation.standard_routes import (
+    validate_grpc_route,
+    validate_http_route,
+    validate_tcp_route,
+    validate_tls_route,
+)
 from ostria.resources.validation.virtual_service import validate_virtual_service
 
 __all__ = [
+    "validate_backend_tls_policy",
     "validate_config_map",
     "validate_destination_rule",
     "validate_gateway",
+    "validate_grpc_route",
+    "validate_http_route",
+    "validate_listener_set",
     "validate_peer_authentication",
     "validate_service_entry",
     "validate_sidecar",
+    "validate_standard_gateway",
+    "validate_tcp_route",
+    "validate_tls_route",
     "validate_virtual_service",
 ]
