@@ -214,7 +214,7 @@ async def test_what_was_installed_is_known_later_and_verified() -> None:
     assert report.healthy, report.lines
     assert "✔ Deployment: istiod.istio-system checked successfully" in report.lines
     assert report.lines[-3:] == (
-        "Checked 14 custom resource definitions",
+        "Checked 23 custom resource definitions",
         "Checked 3 Istio Deployments",
         "✔ Istio is installed and verified successfully",
     )
