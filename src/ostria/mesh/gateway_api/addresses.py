@@ -22,7 +22,7 @@ NAME_OVERRIDE = "gateway.istio.io/name-override"
 MANAGED_LABEL = "gateway.istio.io/managed"
 
 
-def is_managed(spec: api.gateways.GatewaySpec) -> bool:
+def is_managed(spec: api.GatewaySpec) -> bool:
     """Whether the mesh makes the proxies and the Service of a Gateway: unless it names Services by their host names."""
     if len(spec.addresses) > 1:
         return False

@@ -18,7 +18,7 @@ from ostria.mesh.gateway_api.declared import key_of
 from ostria.mesh.gateway_api.references import CONFIG_MAP, SECRET, Referrer, group_kind, permitted
 from ostria.mesh.gateway_api.verdicts import Verdict
 from ostria.resources import objects
-from ostria.resources.gateway_api.shapes import ObjectReference, SecretObjectReference
+from ostria.resources.gateway_api import ObjectReference, SecretObjectReference
 from ostria.resources.kubernetes import ConfigMap, Secret
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)\s*-----END \1-----", re.DOTALL)

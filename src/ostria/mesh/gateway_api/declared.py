@@ -9,11 +9,16 @@ from ostria.engine import Engine, query
 from ostria.mesh.settings import settings
 from ostria.resources import gateway_api as api
 from ostria.resources import objects
-from ostria.resources.gateway_api.connection_routes import TCPRouteSpec, TLSRouteSpec
-from ostria.resources.gateway_api.gateways import GatewaySpec, ListenerSetSpec
-from ostria.resources.gateway_api.grpc_route import GRPCRouteSpec
-from ostria.resources.gateway_api.http_route import HTTPRouteSpec
-from ostria.resources.gateway_api.policies import BackendTLSPolicySpec, ReferenceGrantSpec
+from ostria.resources.gateway_api import (
+    BackendTLSPolicySpec,
+    GatewaySpec,
+    GRPCRouteSpec,
+    HTTPRouteSpec,
+    ListenerSetSpec,
+    ReferenceGrantSpec,
+    TCPRouteSpec,
+    TLSRouteSpec,
+)
 
 RouteSpec = HTTPRouteSpec | GRPCRouteSpec | TLSRouteSpec | TCPRouteSpec
 ROUTES: tuple[type[api.HTTPRoute | api.GRPCRoute | api.TLSRoute | api.TCPRoute], ...] = (

@@ -21,8 +21,6 @@ from ostria.mesh.gateway_api.references import GATEWAY, LISTENER_SET, GroupKind,
 from ostria.mesh.gateway_api.verdicts import Verdict
 from ostria.resources import Object, objects
 from ostria.resources import gateway_api as api
-from ostria.resources.gateway_api import gateways as shapes
-from ostria.resources.gateway_api.shapes import LabelSelector
 
 HTTP, HTTPS, TLS, TCP = "HTTP", "HTTPS", "TLS", "TCP"
 HBONE = "HBONE"
@@ -143,13 +141,13 @@ def allows_namespace(db: Engine, owner: ObjectKey, position: int, namespace: str
     return _from_namespace(db, word, namespaces.selector if namespaces else None, owner.namespace, namespace)
 
 
-def _from_namespace(db: Engine, word: str, selector: LabelSelector | None, own: str, namespace: str) -> bool:
+def _from_namespace(db: Engine, word: str, selector: api.LabelSelector | None, own: str, namespace: str) -> bool:
     if word == "Selector":
         return selector is not None and _selects(db, selector, namespace)
     return word == "All" or (word == "Same" and own == namespace)
 
 
-def _selects(db: Engine, selector: LabelSelector, namespace: str) -> bool:
+def _selects(db: Engine, selector: api.LabelSelector, namespace: str) -> bool:
     # Every namespace has its name for a label, also where no API server has written it.
     labels = {"kubernetes.io/metadata.name": namespace} | dict(
         labelled(db, key_of(db, "Namespace", "", namespace)).labels
@@ -207,11 +205,11 @@ def _declared(db: Engine, gateway: ObjectKey, owner: ObjectKey) -> tuple[Listene
 
 def _listener(
     db: Engine,
-    spec: shapes.GatewaySpec,
+    spec: api.GatewaySpec,
     gateway: ObjectKey,
     owner: ObjectKey,
     position: int,
-    each: shapes.Listener,
+    each: api.Listener,
     *,
     waypoint: bool,
 ) -> Listener:
@@ -233,7 +231,7 @@ def _listener(
     )
 
 
-def supported_kinds(listener: shapes.Listener) -> tuple[tuple[GroupKind, ...], Verdict | None]:
+def supported_kinds(listener: api.Listener) -> tuple[tuple[GroupKind, ...], Verdict | None]:
     """The kinds of routes that can attach to a listener, and what is wrong with those that it allows."""
     tls = listener.tls
     if listener.protocol in (HTTP, HTTPS):
@@ -267,7 +265,7 @@ def _unsupported(protocol: str, *, waypoint: bool) -> Verdict | None:
 
 
 def _tls(
-    db: Engine, spec: shapes.GatewaySpec, gateway: ObjectKey, owner: ObjectKey, listener: shapes.Listener
+    db: Engine, spec: api.GatewaySpec, gateway: ObjectKey, owner: ObjectKey, listener: api.Listener
 ) -> tuple[ListenerTls | None, Verdict | None]:
     tls = listener.tls
     if tls is None:
@@ -301,7 +299,7 @@ def _tls(
     ), None
 
 
-def _validation(spec: shapes.GatewaySpec, listener: shapes.Listener) -> shapes.FrontendValidation | None:
+def _validation(spec: api.GatewaySpec, listener: api.Listener) -> api.FrontendValidation | None:
     frontend = spec.tls.frontend if spec.tls else None
     asked = None
     if frontend is not None:
@@ -312,7 +310,7 @@ def _validation(spec: shapes.GatewaySpec, listener: shapes.Listener) -> shapes.F
     return asked if asked and asked.ca_certificate_refs else None
 
 
-def _auto_passthrough(db: Engine, gateway: ObjectKey, listener: shapes.Listener) -> bool:
+def _auto_passthrough(db: Engine, gateway: ObjectKey, listener: api.Listener) -> bool:
     """Whether names lead straight to services of that name: said by an option, or for the port between networks."""
     if listener.tls is not None and listener.tls.options.get(LISTENER_PROTOCOL) == "auto-passthrough":
         return True
