@@ -182,6 +182,13 @@ POOL: dict[str, list[str | None]] = {
     "second sidecar": [
         None,
         istio("Sidecar", "s", "{egress: [{hosts: ['default/*', '~default/ratings.default.svc.cluster.local']}]}"),
+        istio(
+            "Sidecar",
+            "s",
+            "{ingress: [{port: {number: 9080, protocol: HTTP, name: h}, defaultEndpoint: '0.0.0.0:80'},"
+            " {port: {number: 81, protocol: TCP, name: t}, defaultEndpoint: 'unix:///run/app.sock'}],"
+            " inboundConnectionPool: {tcp: {maxConnections: 9}}}",
+        ),
     ],
     "peers": [
         None,

@@ -142,6 +142,14 @@ CLUSTERS = {
         InboundPort(9080, Protocol.HTTP, MutualTls.PERMISSIVE, ((REVIEWS.host, "default", 80),))
     ),
     "inbound-marked": clusters.inbound_cluster(InboundPort(9000, Protocol.TCP, MutualTls.STRICT, ()), mark=1337),
+    "inbound-to-loopback": clusters.inbound_cluster(
+        InboundPort(9080, Protocol.HTTP, MutualTls.PERMISSIVE, (), endpoint="127.0.0.1:8080"),
+        ConnectionPool(max_connections=7),
+        mark=1337,
+    ),
+    "inbound-to-a-socket": clusters.inbound_cluster(
+        InboundPort(9080, Protocol.TCP, MutualTls.STRICT, (), endpoint="unix:///run/app.sock")
+    ),
     "inbound-passthrough": clusters.inbound_passthrough(),
     "passthrough": clusters.PASSTHROUGH_CLUSTER,
     "black-hole": clusters.BLACK_HOLE_CLUSTER,

@@ -58,8 +58,8 @@ def _service_entry(value: ServiceEntry) -> Fields:
 
 
 def _sidecar(value: Sidecar) -> Fields:
-    yield "spec.ingress", value.spec.ingress
-    yield "spec.inboundConnectionPool", value.spec.inbound_connection_pool
+    for number, ingress in enumerate(value.spec.ingress):
+        yield f"spec.ingress[{number}].captureMode", ingress.capture_mode == "NONE"
     for number, listener in enumerate(value.spec.egress):
         yield f"spec.egress[{number}].bind", listener.bind
         yield f"spec.egress[{number}].captureMode", listener.capture_mode == "NONE"

@@ -21,10 +21,11 @@ from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.mesh.destinations import destination, traffic_policy
 from ostria.mesh.endpoints import accounts, endpoints
 from ostria.mesh.inbound import inbound_of
-from ostria.mesh.model import ClusterRef, OutboundMode, Resolution
+from ostria.mesh.model import ClusterRef, ConnectionPool, InboundPort, OutboundMode, Resolution
 from ostria.mesh.outbound import client_scope, outbound_clusters, outbound_scope
 from ostria.mesh.services import service
 from ostria.mesh.settings import settings
+from ostria.mesh.sidecar_ingress import inbound_pool
 from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
@@ -95,7 +96,14 @@ def _inbound(db: Engine, number: int, client: ClientTraits) -> Fragment | None:
     port = next((port for port in side.ports if port.port == number), None)
     if port is None:
         return None
-    return fragment(inbound_name(number), inbound_cluster(port, mark=settings(db).socket_mark), side.origins)
+    pool = inbound_pool(db, number, port.services, client.sidecar)
+    return _inbound_cluster(db, port, pool, side.origins)
+
+
+@query
+def _inbound_cluster(db: Engine, port: InboundPort, pool: ConnectionPool, origins: frozenset[ObjectKey]) -> Fragment:
+    body = inbound_cluster(port, pool, mark=settings(db).socket_mark)
+    return fragment(inbound_name(port.port), body, origins)
 
 
 @query

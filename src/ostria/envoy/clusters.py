@@ -18,7 +18,7 @@ from envoy.extensions.clusters.dynamic_forward_proxy.v3.cluster_pb2 import Clust
 from envoy.extensions.common.dynamic_forward_proxy.v3.dns_cache_pb2 import DnsCacheConfig
 
 from ostria.base import ObjectKey
-from ostria.envoy.addresses import inbound_bind
+from ostria.envoy.addresses import address, inbound_bind
 from ostria.envoy.endpoints import MESH_TLS, load_assignment
 from ostria.envoy.origins import config_path
 from ostria.envoy.tls import host_client, mesh_alpn, mesh_client, plaintext
@@ -110,22 +110,39 @@ def outbound_cluster(
 
 
 def inbound_cluster(port: InboundPort, pool: ConnectionPool = _DEFAULT_POOL, *, mark: int | None = None) -> bytes:
-    """The cluster `inbound|port||`: the workload itself, at the address that its client had connected to.
+    """The cluster `inbound|port||`: the workload itself, at the address that its client had connected to or its own.
 
     `pool` is what a DestinationRule for the port's service says; only its limits and the HTTP version matter here.
     `mark` is the mark of the proxy's own packets, if capture goes by one.
     """
-    cluster = _copy(_Discovery.ORIGINAL, port.protocol, pool._replace(h2_upgrade=None))
+    discovery = _Discovery.STATIC if port.endpoint else _Discovery.ORIGINAL
+    protocol = Protocol.HTTP if port.tls is not None and port.protocol is Protocol.HTTPS else port.protocol
+    cluster = _copy(discovery, protocol, pool._replace(h2_upgrade=None))
     cluster.name = inbound_name(port.port)
     cluster.alt_stat_name = f"{cluster.name};"
-    cluster.cleanup_interval.CopyFrom(duration(_NEVER))
-    cluster.upstream_bind_config.CopyFrom(inbound_bind(mark))
+    if port.endpoint:
+        host, number = _place(port.endpoint)
+        message = cluster.load_assignment.endpoints.add().lb_endpoints.add()
+        message.endpoint.address.CopyFrom(address(host, number))
+        cluster.load_assignment.cluster_name = cluster.name
+    else:
+        cluster.cleanup_interval.CopyFrom(duration(_NEVER))
+    if not port.endpoint.startswith("unix:"):
+        cluster.upstream_bind_config.CopyFrom(inbound_bind(mark))
     services = tuple(
         {"host": host, "name": host.partition(".")[0], "namespace": namespace} for host, namespace, _ in port.services
     )
     if services:
         cluster.metadata.MergeFromString(metadata({"istio": {"services": services}}))
     return encode(cluster)
+
+
+def _place(endpoint: str) -> tuple[str, int]:
+    """Where a port of the workload leads, which is `host:port` or a Unix path."""
+    if endpoint.startswith("unix:"):
+        return endpoint, 0
+    host, _, port = endpoint.rpartition(":")
+    return host, int(port)
 
 
 def inbound_name(port: int) -> str:
@@ -223,6 +240,7 @@ class _Discovery(enum.Enum):
     EDS = enum.auto()
     STRICT_DNS = enum.auto()
     LOGICAL_DNS = enum.auto()
+    STATIC = enum.auto()
     ORIGINAL = enum.auto()
 
 
@@ -284,6 +302,8 @@ def _shape(discovery: _Discovery, protocol: Protocol) -> Untyped:
         source.ads.SetInParent()
         source.initial_fetch_timeout.SetInParent()
         source.resource_api_version = 2  # V3
+    elif discovery is _Discovery.STATIC:
+        cluster.type = Cluster.STATIC
     elif discovery in (_Discovery.STRICT_DNS, _Discovery.LOGICAL_DNS):
         cluster.cluster_type.name = "envoy.clusters.dns"
         cluster.cluster_type.typed_config.CopyFrom(packed(_dns(logical=discovery is _Discovery.LOGICAL_DNS)))

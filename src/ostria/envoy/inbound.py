@@ -30,7 +30,7 @@ from ostria.envoy.filters import (
 )
 from ostria.envoy.listeners import DETECTION_TIMEOUT, apply_detection, bind, black_hole_chain, listener_name
 from ostria.envoy.routes import inbound_virtual_host
-from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, MESH_HTTP_ALPN, mesh_server
+from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, MESH_HTTP_ALPN, gateway_server, mesh_server
 from ostria.envoy.wire import encode
 from ostria.mesh.model import Inbound, InboundPort, MutualTls, Protocol
 
@@ -119,9 +119,16 @@ def virtual_inbound(
 
 
 def _ways(port: InboundPort) -> tuple[_Way, ...]:
+    if port.tls is not None:
+        return (_Way(http=_reads(port), terminate=True, transport=_TLS),)
     if port.protocol is Protocol.AUTO:
         return _AUTO_WAYS[port.mutual_tls]
     return (_HTTP_WAYS if port.protocol.is_http else _TCP_WAYS)[port.mutual_tls]
+
+
+def _reads(port: InboundPort) -> bool:
+    """Whether requests are what comes out of the TLS that a Sidecar opens."""
+    return port.protocol.is_http or port.protocol is Protocol.HTTPS
 
 
 def _chain(
@@ -150,7 +157,9 @@ def _chain(
     match.application_protocols.extend(way.offers)
     if port.port:
         match.destination_port.value = port.port
-    if way.terminate:
+    if port.tls is not None:
+        chain.transport_socket.CopyFrom(gateway_server(port.tls, HTTP_ALPN if way.http else (), ()))
+    elif way.terminate:
         chain.transport_socket.CopyFrom(servers[way.http])
     return chain
 

@@ -9,6 +9,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.gateways import gateway_scope
 from ostria.mesh.inbound import inbound_scope
+from ostria.mesh.sidecar_ingress import needs_address
 from ostria.mesh.sidecars import sidecar_labels, sidecar_of
 from ostria.mesh.traits import ClientTraits, ProxyType, Scope
 from ostria.mesh.virtual_services import source_labels
@@ -41,4 +42,6 @@ def traits_of(db: Engine, pod: ObjectKey) -> ClientTraits | None:
         chosen = sidecar_labels(db, found.namespace)
         labels = tuple(pair for pair in found.labels if pair in chosen)
         sidecar = sidecar_of(db, found.namespace, labels)
-    return scope.project(ClientTraits(found.proxy_type, found.namespace, found.labels, sidecar))
+        scope |= Scope(addresses=sidecar is not None and needs_address(db, sidecar))
+    traits = ClientTraits(found.proxy_type, found.namespace, found.labels, sidecar, found.addresses)
+    return scope.project(traits)

@@ -162,7 +162,7 @@ def _policy(
         ring_size=ring_size,
         table_size=table_size,
         warmup=warmup,
-        pool=_pool(pool),
+        pool=pool_of(pool),
         outliers=_outliers(outliers),
         tls=_tls(tls) if tls else ClientTls(unspecified),
     )
@@ -195,7 +195,8 @@ def _hash_key(hashing: api.ConsistentHashLB) -> HashKey | None:
     return None
 
 
-def _pool(pool: api.ConnectionPoolSettings | None) -> ConnectionPool:
+def pool_of(pool: api.ConnectionPoolSettings | None) -> ConnectionPool:
+    """Limits of connections and requests, as an object gives them."""
     tcp = pool.tcp if pool and pool.tcp else api.TCPSettings()
     http = pool.http if pool and pool.http else api.HTTPSettings()
     keepalive = tcp.tcp_keepalive

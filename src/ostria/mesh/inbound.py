@@ -13,6 +13,7 @@ from ostria.mesh.endpoints import slices_of
 from ostria.mesh.model import Inbound, InboundPort, Labels, Protocol, Service, ServicePort
 from ostria.mesh.security import peer_labels, peer_mode_of
 from ostria.mesh.services import age, in_namespace, services_of
+from ostria.mesh.sidecar_ingress import governed, localized
 from ostria.mesh.traits import ClientTraits, ProxyType, Scope
 from ostria.resources import objects
 from ostria.resources.kubernetes import EndpointSlice
@@ -72,7 +73,11 @@ def inbound(db: Engine, namespace: str, labels: Labels) -> Inbound:
 
 def inbound_of(db: Engine, client: ClientTraits) -> Inbound:
     """The inbound side of a sidecar, shared by all whose workloads nothing tells apart."""
-    return inbound(db, client.namespace, inbound_scope(db, client.namespace).project(client).labels)
+    labels = inbound_scope(db, client.namespace).project(client).labels
+    side = inbound(db, client.namespace, labels)
+    if client.sidecar is not None:
+        side = governed(db, side, client.sidecar, client.namespace, labels, client.addresses)
+    return localized(db, side)
 
 
 def _agreed(protocols: set[Protocol]) -> Protocol:

@@ -80,6 +80,12 @@ def outbound_mode(db: Engine) -> OutboundMode:
     return OutboundMode(mesh_config(db).outbound_traffic_policy.mode.lower())
 
 
+@query
+def forwards_to_localhost(db: Engine) -> bool:
+    """Whether proxies hand what they take in to their workload's loopback address (inboundTrafficPolicy)."""
+    return mesh_config(db).inbound_traffic_policy.mode == "LOCALHOST"
+
+
 class AccessLog(NamedTuple):
     """Where proxies write a line for each request, and how; `format` "" is Istio's own."""
 

@@ -26,13 +26,14 @@ class ClientTraits(NamedTuple):
     """The facts that may tell one proxy from another; "" and () mean "not told apart".
 
     `labels` are those of the proxy's pod, sorted by key. `sidecar` is the Sidecar that governs the proxy, and says
-    what it knows of the mesh; None is everything.
+    what it knows of the mesh; None is everything. `addresses` are its pod's, where something has to name them.
     """
 
     proxy_type: ProxyType = ProxyType.SIDECAR
     namespace: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     sidecar: ObjectKey | None = None
+    addresses: tuple[str, ...] = ()
 
     def has_labels(self, selector: tuple[tuple[str, str], ...]) -> bool:
         """Whether the pod has every label of an equality selector."""
@@ -50,6 +51,7 @@ class Scope(NamedTuple):
     namespaces: frozenset[str] | None = frozenset()
     labels: frozenset[tuple[str, str]] | None = frozenset()
     sidecar: bool = False
+    addresses: bool = False
 
     def project(self, traits: ClientTraits) -> ClientTraits:
         """The traits with everything dropped that this resource does not tell apart."""
@@ -63,6 +65,7 @@ class Scope(NamedTuple):
             traits.namespace if named else "",
             labels,
             traits.sidecar if governed else None,
+            traits.addresses if self.addresses else (),
         )
 
     def __or__(self, other: object) -> Scope:
@@ -73,8 +76,9 @@ class Scope(NamedTuple):
             None if self.namespaces is None or other.namespaces is None else self.namespaces | other.namespaces,
             None if self.labels is None or other.labels is None else self.labels | other.labels,
             self.sidecar or other.sidecar,
+            self.addresses or other.addresses,
         )
 
 
-EACH = Scope(proxy_type=True, namespaces=None, labels=None, sidecar=True)
+EACH = Scope(proxy_type=True, namespaces=None, labels=None, sidecar=True, addresses=True)
 """Every client may get something of its own."""

@@ -6,6 +6,7 @@ import enum
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.mesh.model.gateways import GatewayTls
 from ostria.mesh.model.services import Protocol
 
 
@@ -18,12 +19,18 @@ class MutualTls(enum.StrEnum):
 
 
 class InboundPort(NamedTuple):
-    """One port that a workload serves: where it listens, what is spoken, and who is let in."""
+    """One port that a workload serves: where it listens, what is spoken, and who is let in.
+
+    `endpoint` is where the proxy hands on what it takes, `host:port` or `unix:` and a path; "" is the address that the
+    client had connected to. `tls` is opened where the port takes no mutual TLS of the mesh.
+    """
 
     port: int
     protocol: Protocol
     mutual_tls: MutualTls
     services: tuple[tuple[str, str, int], ...]  # (host, namespace, service port) of the services behind it.
+    endpoint: str = ""
+    tls: GatewayTls | None = None
 
 
 class Inbound(NamedTuple):
