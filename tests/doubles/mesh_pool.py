@@ -50,6 +50,23 @@ def route(host: str, http: str, more: str = "") -> str:
 GATEWAY = "{selector: {istio: ingressgateway}, servers: [{port: {number: %d, name: p, protocol: %s}, hosts: ['%s']%s}]}"
 TLS = ", tls: {mode: SIMPLE, credentialName: shop-cert}"
 
+
+def filters(name: str, patches: str, namespace: str = "default", more: str = "") -> str:
+    """An EnvoyFilter."""
+    return f"""
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: "2026-01-01T00:00:00Z"}}
+spec: {{{more} configPatches: [{patches}]}}
+"""
+
+
+LUA = """
+{applyTo: HTTP_FILTER, match: {context: %s}, patch: {operation: INSERT_FIRST, value: {
+  name: envoy.filters.http.lua, typed_config: {"@type":
+    type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, default_source_code: {inline_string: "-- %s"}}}}}
+"""
+
 # Slot by slot, the documents that may stand there; None is an empty slot.
 POOL: dict[str, list[str | None]] = {
     "reviews": [
@@ -202,6 +219,45 @@ POOL: dict[str, list[str | None]] = {
             "security",
         ),
     ],
+    "patches": [
+        None,
+        filters("f", LUA % ("ANY", "all"), "istio-system"),
+        filters("f", LUA % ("SIDECAR_INBOUND", "in"), more="workloadSelector: {labels: {version: v1}},"),
+        filters(
+            "f",
+            "{applyTo: CLUSTER, match: {cluster: {service: reviews.default.svc.cluster.local}},"
+            " patch: {operation: MERGE, value: {connect_timeout: 1s}}},"
+            "{applyTo: CLUSTER, match: {context: SIDECAR_OUTBOUND}, patch: {operation: ADD, value:"
+            " {name: mine, type: STATIC, connect_timeout: 1s}}},"
+            "{applyTo: HTTP_ROUTE, match: {routeConfiguration: {portNumber: 9080}},"
+            " patch: {operation: MERGE, value: {request_headers_to_add: [{header: {key: x, value: y}}]}}}",
+            "istio-system",
+            "workloadSelector: {labels: {app: cart}},",
+        ),
+        filters(
+            "f",
+            "{applyTo: VIRTUAL_HOST, match: {routeConfiguration: {vhost:"
+            " {name: 'reviews.default.svc.cluster.local:9080'}}},"
+            " patch: {operation: MERGE, value: {include_attempt_count_in_response: true}}},"
+            "{applyTo: ROUTE_CONFIGURATION, match: {context: SIDECAR_OUTBOUND},"
+            " patch: {operation: MERGE, value: {max_direct_response_body_size_bytes: 7}}},"
+            "{applyTo: NETWORK_FILTER, match: {listener: {portNumber: 9080, filterChain: {filter:"
+            " {name: envoy.filters.network.http_connection_manager}}}}, patch: {operation: MERGE, value: {typed_config:"
+            " {'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+            ".HttpConnectionManager, server_name: mine}}}}",
+            "shop",
+        ),
+        filters(
+            "f",
+            "{applyTo: LISTENER, match: {context: GATEWAY}, patch: {operation: ADD, value: {name: mine, address:"
+            " {socket_address: {address: 127.0.0.1, port_value: 9999}}, filter_chains: [{filters: [{name:"
+            " envoy.filters.network.echo, typed_config: {'@type':"
+            " type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]}}},"
+            "{applyTo: LISTENER, match: {listener: {name: 10.96.0.1_9080}}, patch: {operation: REMOVE}}",
+            "istio-system",
+        ),
+    ],
+    "second patches": [None, filters("a", LUA % ("SIDECAR_OUTBOUND", "second"), more="priority: -1,")],
     "mesh": [
         None,
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system},"

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import grpc
+import msgspec
 
 from ostria.analysis import findings
 from ostria.base import ObjectKey, Problem
@@ -28,6 +29,7 @@ from ostria.engine import Engine, Epoch, query
 from ostria.envoy import catalogue
 from ostria.envoy.fragments import ResourceType
 from ostria.identity.trust_bundle import trust_bundle_input
+from ostria.mesh.attachments import asked_of_nodes
 from ostria.mesh.clients import traits_of
 from ostria.mesh.settings import Settings, settings, settings_input
 from ostria.mesh.traits import ClientTraits
@@ -46,8 +48,26 @@ ENFORCED_BOUND = 10.0
 
 @query
 def proxy_traits(db: Engine, identity: Identity, node: Node) -> ClientTraits | None:
-    """What tells a proxy from others: facts of its token's pod, and nothing of what it says of itself."""
-    return traits_of(db, ObjectKey(identity.cluster or settings(db).cluster, "Pod", identity.namespace, identity.pod))
+    """What tells a proxy from others: facts of its token's pod.
+
+    What it says of itself is asked for only where an EnvoyFilter does, and decides which of its patches are meant.
+    """
+    pod = ObjectKey(identity.cluster or settings(db).cluster, "Pod", identity.namespace, identity.pod)
+    asked = asked_of_nodes(db)
+    if not (asked.version or asked.metadata):
+        return traits_of(db, pod)
+    said = _texts(node)
+    metadata = tuple(sorted(pair for pair in said.items() if pair in asked.metadata))
+    return traits_of(db, pod, said.get("ISTIO_VERSION", "") if asked.version else "", metadata)
+
+
+def _texts(node: Node) -> dict[str, str]:
+    """A node's metadata as far as it is text."""
+    try:
+        metadata = msgspec.json.decode(node.metadata or "{}", type=dict[str, object])
+    except msgspec.DecodeError:
+        return {}
+    return {name: value for name, value in metadata.items() if isinstance(value, str)}
 
 
 def spare_the_collector() -> None:

@@ -25,6 +25,7 @@ class ResourceType(enum.StrEnum):
     ROUTES = f"{_PREFIX}envoy.config.route.v3.RouteConfiguration"
     VIRTUAL_HOST = f"{_PREFIX}envoy.config.route.v3.VirtualHost"
     SECRET = f"{_PREFIX}envoy.extensions.transport_sockets.tls.v3.Secret"
+    EXTENSION = f"{_PREFIX}envoy.config.core.v3.TypedExtensionConfig"
 
 
 class Fragment(NamedTuple):

@@ -10,6 +10,7 @@ from ostria.engine import Engine, query
 from ostria.envoy import routes
 from ostria.envoy.clusters import requests_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, composed, fragment
+from ostria.envoy.patches import hook
 from ostria.mesh.gateways import (
     gateway_hosts,
     gateway_virtual_host,
@@ -35,12 +36,14 @@ from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
 def scope(db: Engine, name: str) -> Scope:
     """What tells clients apart for one route table."""
-    if name.isdigit():
-        return table_scope(db, int(name))
     if is_gateway_table(name):
         return EACH
+    if name.isdigit():
+        return table_scope(db, int(name)) | hook.table_scope(db, name)
     host, _, port = name.rpartition(":")
-    return virtual_host_scope(db, host, int(port)) | Scope(sidecar=True) if port.isdigit() else Scope()
+    if not port.isdigit():
+        return Scope()
+    return virtual_host_scope(db, host, int(port)) | Scope(sidecar=True) | hook.table_scope(db, name)
 
 
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
@@ -59,7 +62,11 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 def host_scope(db: Engine, name: str) -> Scope:
     """What tells clients apart for one virtual host, named `port/host`."""
     port, _, host = name.partition("/")
-    return virtual_host_scope(db, host, int(port)) if port.isdigit() else Scope()
+    return _scope_of(db, host, int(port)) if port.isdigit() else Scope()
+
+
+def _scope_of(db: Engine, host: str, port: int) -> Scope:
+    return virtual_host_scope(db, host, port) | hook.virtual_host_scope(db, f"{host}:{port}")
 
 
 def host_resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
@@ -70,17 +77,23 @@ def host_resource(db: Engine, name: str, client: ClientTraits) -> Fragment | Non
 
 @query
 def encoded_host(db: Engine, host: str, port: int, client: ClientTraits) -> Fragment | None:
-    """The virtual host of a host on a port. Ask with traits projected on `virtual_host_scope`."""
+    """The virtual host of a host on a port. Ask with traits projected on `host_scope`."""
     found = virtual_host(db, host, port, client)
-    return _encoded(db, found, f"{port}/{host}", client.namespace) if found else None
+    if found is None:
+        return None
+    return _encoded(db, found, f"{port}/{host}", (str(port), f"{host}:{port}"), client)
 
 
-def _encoded(db: Engine, host: VirtualHost, name: str, namespace: str) -> Fragment:
+def _encoded(
+    db: Engine, host: VirtualHost, name: str, tables: tuple[str, ...], client: ClientTraits
+) -> Fragment | None:
     clusters = {target.cluster for route in host.routes for target in route.targets}
     clusters |= {mirror.cluster for route in host.routes for mirror in route.mirrors}
     found = [cluster for cluster in clusters if isinstance(cluster, ClusterRef)]
-    body = routes.virtual_host(host, sniffed={cluster.name for cluster in found if is_sniffed(db, cluster, namespace)})
-    return fragment(name, body, host.origins, frozenset((ResourceType.CLUSTER, cluster.name) for cluster in found))
+    sniffed = {cluster.name for cluster in found if is_sniffed(db, cluster, client.namespace)}
+    references = frozenset((ResourceType.CLUSTER, cluster.name) for cluster in found)
+    made = fragment(name, routes.virtual_host(host, sniffed=sniffed), host.origins, references)
+    return hook.virtual_host(db, made, host.name, tables, client)
 
 
 # --- sidecars' tables ---------------------------------------------------------------------------------------------
@@ -98,15 +111,16 @@ def _undeclared_part(db: Engine, client: ClientTraits) -> Fragment:
 
 
 def _joined(db: Engine, name: str, hosts: tuple[str, ...], port: int, client: ClientTraits) -> Fragment:
-    found = (encoded_host(db, host, port, virtual_host_scope(db, host, port).project(client)) for host in hosts)
+    found = (encoded_host(db, host, port, _scope_of(db, host, port).project(client)) for host in hosts)
     parts = [part for part in found if part is not None]
     return composed(name, b"".join(routes.member(part.body) for part in parts), parts)
 
 
 @query
 def _table(db: Engine, port: int, client: ClientTraits) -> Fragment:
+    patched = hook.virtual_hosts_scope(db)
     parts = [
-        _part(db, namespace, port, table_scope_in(db, namespace, port).project(client))
+        _part(db, namespace, port, (table_scope_in(db, namespace, port) | patched).project(client))
         for namespace in service_namespaces(db)
     ]
     if port == PORT_OF_UNDECLARED:
@@ -123,11 +137,20 @@ def _complete(db: Engine, name: str, parts: list[Fragment], client: ClientTraits
     """A table of these parts, and what becomes of requests for hosts that are not in it."""
     policy = outbound_policy(db, client.sidecar, client.namespace)
     cluster = requests_elsewhere(policy)
-    rest = routes.member(routes.elsewhere(cluster) if cluster else routes.BLOCK_ALL)
-    body = routes.route_configuration(name, [*(part.body for part in parts), rest])
-    table = composed(name, body, parts, rest)
     passing = {(ResourceType.CLUSTER, cluster)} if cluster and isinstance(policy.proxy, ClusterRef | None) else set()
-    return table._replace(references=table.references | passing)
+    host, body = ("allow_any", routes.elsewhere(cluster)) if cluster else ("block_all", routes.BLOCK_ALL)
+    rest = hook.virtual_host(db, fragment(host, body, references=frozenset(passing)), host, (name,), client)
+    if rest is not None:
+        parts = [*parts, rest._replace(body=routes.member(rest.body))]
+    return _table_of(db, name, parts, client)
+
+
+def _table_of(db: Engine, name: str, parts: list[Fragment], client: ClientTraits) -> Fragment:
+    members = [part.body for part in parts]
+    head = hook.table_head(db, name, routes.route_configuration(name, []), client)
+    if head is None:
+        return composed(name, routes.route_configuration(name, members), parts)
+    return composed(name, b"".join((head.body, *members)), [head, *parts])
 
 
 # --- gateways' tables ---------------------------------------------------------------------------------------------
@@ -138,15 +161,15 @@ def _gateway_table(db: Engine, name: str, client: ClientTraits) -> Fragment | No
     servers = servers_behind(db, name, client.namespace, client.labels)
     if not servers:
         return None
-    found = (_gateway_host(db, name, host, client) for host in gateway_hosts(db, name, client))
-    parts = [part for part in found if part is not None]
-    if not parts:
+    found = [part for host in gateway_hosts(db, name, client) if (part := _gateway_host(db, name, host, client))]
+    if not found:
         nothing = no_virtual_host(servers)
-        parts = [_encoded(db, nothing, nothing.name, client.namespace)]
-    return composed(name, routes.route_configuration(name, [routes.member(part.body) for part in parts]), parts)
+        made = _encoded(db, nothing, nothing.name, (name,), client)
+        found = [made] if made else []
+    return _table_of(db, name, [part._replace(body=routes.member(part.body)) for part in found], client)
 
 
 @query
 def _gateway_host(db: Engine, table: str, host: str, client: ClientTraits) -> Fragment | None:
     found = gateway_virtual_host(db, table, host, client)
-    return _encoded(db, found, found.name, client.namespace) if found else None
+    return _encoded(db, found, found.name, (table,), client) if found else None

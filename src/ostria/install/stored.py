@@ -68,13 +68,6 @@ STORED = (
         (AGE,),
     ),
     Stored(
-        "EnvoyFilter",
-        "networking.istio.io",
-        ("v1alpha3",),
-        "envoyfilters",
-        "EnvoyFilter is stored and not acted on by this version: Envoy's configuration is not patched",
-    ),
-    Stored(
         "ProxyConfig",
         "networking.istio.io",
         ("v1beta1",),

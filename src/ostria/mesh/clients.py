@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
+from ostria.mesh.attachments import attached_scope
 from ostria.mesh.gateways import gateway_scope
 from ostria.mesh.inbound import inbound_scope
 from ostria.mesh.sidecar_ingress import needs_address
 from ostria.mesh.sidecars import sidecar_labels, sidecar_of
-from ostria.mesh.traits import ClientTraits, ProxyType, Scope
+from ostria.mesh.traits import ClientTraits, Pairs, ProxyType, Scope
 from ostria.mesh.virtual_services import source_labels
 from ostria.mesh.workloads import workload
 from ostria.resources import by_kind
@@ -24,8 +25,8 @@ def asked_labels(db: Engine) -> frozenset[tuple[str, str]]:
 
 
 @query
-def traits_of(db: Engine, pod: ObjectKey) -> ClientTraits | None:
-    """The traits of the proxy in one pod; None where there is no such pod.
+def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = ()) -> ClientTraits | None:
+    """The traits of the proxy in one pod; None where there is no such pod. Its node says version and metadata.
 
     Labels that no selector names (a Deployment's pod-template-hash) are dropped, so that equal proxies are equal.
     """
@@ -43,5 +44,6 @@ def traits_of(db: Engine, pod: ObjectKey) -> ClientTraits | None:
         labels = tuple(pair for pair in found.labels if pair in chosen)
         sidecar = sidecar_of(db, found.namespace, labels)
         scope |= Scope(addresses=sidecar is not None and needs_address(db, sidecar))
-    traits = ClientTraits(found.proxy_type, found.namespace, found.labels, sidecar, found.addresses)
+    scope |= attached_scope(db, found.namespace)
+    traits = ClientTraits(found.proxy_type, found.namespace, found.labels, sidecar, found.addresses, version, metadata)
     return scope.project(traits)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from ostria.base import ObjectKey
 
+Pairs = tuple[tuple[str, str], ...]
+
 
 class ProxyType(enum.StrEnum):
     """What a proxy is for. The values are those that Istio's node ids carry."""
@@ -27,13 +29,17 @@ class ClientTraits(NamedTuple):
 
     `labels` are those of the proxy's pod, sorted by key. `sidecar` is the Sidecar that governs the proxy, and says
     what it knows of the mesh; None is everything. `addresses` are its pod's, where something has to name them.
+    `version` (ISTIO_VERSION) and `metadata` are what its node says of itself, and decide nothing but which patches a
+    person meant for it.
     """
 
     proxy_type: ProxyType = ProxyType.SIDECAR
     namespace: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: Pairs = ()
     sidecar: ObjectKey | None = None
     addresses: tuple[str, ...] = ()
+    version: str = ""
+    metadata: Pairs = ()
 
     def has_labels(self, selector: tuple[tuple[str, str], ...]) -> bool:
         """Whether the pod has every label of an equality selector."""
@@ -41,7 +47,7 @@ class ClientTraits(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Which traits tell clients apart for one resource: these namespaces by name, these label pairs; None is each.
+    """Which traits tell clients apart for one resource: these namespaces by name, these pairs; None is each.
 
     A resource that tells Sidecars apart tells apart the namespaces of those that a Sidecar governs: what one imports
     may be written in words of the workload's own namespace. Where there is no Sidecar this costs nothing.
@@ -52,20 +58,21 @@ class Scope(NamedTuple):
     labels: frozenset[tuple[str, str]] | None = frozenset()
     sidecar: bool = False
     addresses: bool = False
+    version: bool = False
+    metadata: frozenset[tuple[str, str]] | None = frozenset()
 
     def project(self, traits: ClientTraits) -> ClientTraits:
         """The traits with everything dropped that this resource does not tell apart."""
-        labels = traits.labels
-        if self.labels is not None:
-            labels = tuple(pair for pair in labels if pair in self.labels)
         governed = self.sidecar and traits.sidecar is not None
         named = governed or self.namespaces is None or traits.namespace in self.namespaces
         return ClientTraits(
             traits.proxy_type if self.proxy_type else ProxyType.SIDECAR,
             traits.namespace if named else "",
-            labels,
+            _among(traits.labels, self.labels),
             traits.sidecar if governed else None,
             traits.addresses if self.addresses else (),
+            traits.version if self.version else "",
+            _among(traits.metadata, self.metadata),
         )
 
     def __or__(self, other: object) -> Scope:
@@ -77,8 +84,14 @@ class Scope(NamedTuple):
             None if self.labels is None or other.labels is None else self.labels | other.labels,
             self.sidecar or other.sidecar,
             self.addresses or other.addresses,
+            self.version or other.version,
+            None if self.metadata is None or other.metadata is None else self.metadata | other.metadata,
         )
 
 
-EACH = Scope(proxy_type=True, namespaces=None, labels=None, sidecar=True, addresses=True)
+def _among(pairs: Pairs, told_apart: frozenset[tuple[str, str]] | None) -> Pairs:
+    return pairs if told_apart is None or not pairs else tuple(pair for pair in pairs if pair in told_apart)
+
+
+EACH = Scope(proxy_type=True, namespaces=None, labels=None, sidecar=True, addresses=True, version=True, metadata=None)
 """Every client may get something of its own."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ostria.base import Problem
 from ostria.resources import gateway_api, kubernetes, validation
 from ostria.resources.destination_rule import DestinationRule
+from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.gateway import Gateway
 from ostria.resources.peer_authentication import PeerAuthentication
 from ostria.resources.service_entry import ServiceEntry
@@ -145,6 +146,10 @@ _TABLE = (
     Kind(
         "Sidecar", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "sidecars", "sidecar",
         Sidecar, (), ISTIO, ours=True, validate=validation.validate_sidecar, columns=(AGE,),
+    ),
+    Kind(
+        "EnvoyFilter", NETWORKING, ("v1alpha3",), "v1alpha3", "envoyfilters", "envoyfilter",
+        EnvoyFilter, (), ISTIO, ours=True, validate=validation.validate_envoy_filter,
     ),
     Kind(
         "PeerAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "peerauthentications", "peerauthentication",

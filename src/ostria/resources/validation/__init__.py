@@ -8,6 +8,7 @@ object is refused, a warning that it is taken and probably not meant so.
 
 from ostria.resources.validation.config_map import validate_config_map
 from ostria.resources.validation.destination_rule import validate_destination_rule
+from ostria.resources.validation.envoy_filter import validate_envoy_filter
 from ostria.resources.validation.gateway import validate_gateway
 from ostria.resources.validation.peer_authentication import validate_peer_authentication
 from ostria.resources.validation.service_entry import validate_service_entry
@@ -29,6 +30,7 @@ __all__ = [
     "validate_backend_tls_policy",
     "validate_config_map",
     "validate_destination_rule",
+    "validate_envoy_filter",
     "validate_gateway",
     "validate_grpc_route",
     "validate_http_route",
