@@ -33,7 +33,7 @@ from ostria.envoy.wire import packed
 PLAINTEXT_HTTP = ("http/1.0", "http/1.1", "h2c")
 
 _HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
-_TCP_PROXY = "envoy.filters.network.tcp_proxy"
+TCP_PROXY = "envoy.filters.network.tcp_proxy"
 
 _SERVER_NAME = "istio-envoy"
 
@@ -97,7 +97,7 @@ def tcp_proxy(cluster: str, *, log: LogFile | None = None) -> Filter:
     proxy = TcpProxy(stat_prefix=f"{cluster};", cluster=cluster)
     if log is not None:
         proxy.access_log.append(access_log(log))
-    return Filter(name=_TCP_PROXY, typed_config=packed(proxy))
+    return Filter(name=TCP_PROXY, typed_config=packed(proxy))
 
 
 def http_by_name(

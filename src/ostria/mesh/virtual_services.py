@@ -195,7 +195,7 @@ def http_routes(db: Engine, key: ObjectKey, place: Place) -> tuple[Route, ...]:
     for number, rule in enumerate(spec.http):
         for position, match in enumerate(rule.match or (None,)):
             # Delegation is not acted on yet (analysis/unsupported says so); the rules after it still are.
-            if rule.delegate or (match is not None and not _applies(match, key, place)):
+            if rule.delegate or (match is not None and not applies(match, key, place)):
                 continue
             field = f"spec.http[{number}]" + (f".match[{position}]" if match is not None else "")
             routes.append(_route(db, key, place, rule, match, field))
@@ -204,7 +204,10 @@ def http_routes(db: Engine, key: ObjectKey, place: Place) -> tuple[Route, ...]:
     return tuple(routes)
 
 
-def _applies(match: api.HTTPMatchRequest, key: ObjectKey, place: Place) -> bool:
+def applies(
+    match: api.HTTPMatchRequest | api.TLSMatchAttributes | api.L4MatchAttributes, key: ObjectKey, place: Place
+) -> bool:
+    """Whether a match of the object `key` can hold at a place at all."""
     gateways = {gateway_reference(name, key.namespace) for name in match.gateways}
     return (
         (not gateways or place.gateway in gateways)

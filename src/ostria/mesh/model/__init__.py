@@ -7,6 +7,7 @@ name survives in them: a route looks the same whether a VirtualService, an HTTPR
 Durations are milliseconds; percentages are 0.0 to 100.0; hosts are fully qualified and lower case.
 """
 
+from ostria.mesh.model.connections import ConnectionRoute
 from ostria.mesh.model.destinations import (
     ClientTls,
     ConnectionPool,
@@ -75,6 +76,7 @@ __all__ = [
     "ClientTls",
     "ClusterRef",
     "ConnectionPool",
+    "ConnectionRoute",
     "Cors",
     "Delay",
     "Destination",

@@ -1,0 +1,31 @@
+"""Connections: what is done with bytes that nobody reads, and where a sidecar catches them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostria.base import ObjectKey
+from ostria.mesh.model.routes import WeightedTarget
+
+
+class ConnectionRoute(NamedTuple):
+    """Where connections go that are passed on unread, and which these are; everything given must hold.
+
+    `server_names` are those that a TLS client asks for, exact or `*.suffix`; `subnets` are addresses that it connects
+    to, in CIDR. () is any: a route without either takes every connection.
+    `idle_timeout` and `max_duration` end the client's connection; `by_source` sends one client to one endpoint.
+    """
+
+    targets: tuple[WeightedTarget, ...]
+    server_names: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    idle_timeout: int | None = None
+    max_duration: int | None = None
+    by_source: bool = False
+    origin: ObjectKey | None = None
+    field: str = ""
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing is asked of a connection."""
+        return not self.server_names and not self.subnets
