@@ -61,11 +61,6 @@ def _text(case: Case) -> str:
     )
 
 
-def _expects(key: str, *values: str) -> Callable[[Case], bool]:
-    """Whether a call of the case expects one of these."""
-    return lambda case: any(call["expect"].get(key) in values for call in case.get("calls", ()))
-
-
 def _routed(case: Case) -> bool:
     """Whether the case expects anything to be routed."""
     return case["kind"] != "routes" or any(case["expectVirtualHosts"].values())
@@ -86,10 +81,7 @@ def _own_endpoint(case: Case) -> bool:
 
 WAITING = (
     Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),
-    Rule("Gateway: TLS servers that pass bytes on", _says("protocol: TLS", "kind: Gateway")),
     Rule("Ingress", _says("kind: Ingress")),
-    Rule("Gateway: TCP servers", _says("protocol: TCP", "kind: Gateway")),
-    Rule("Gateway: the virtual host of a port without routes", _expects("virtualHost", "blackhole:80")),
     Rule(
         "ServiceEntry: the workload itself as an endpoint, by its address",
         lambda case: _own_endpoint(case) and "ingress:" not in _text(case),

@@ -61,7 +61,7 @@ async def test_everything_is_accepted(tmp_path: pathlib.Path) -> None:
         for name, one in cases.ROUTES.items()
     ]
     held = secrets.Credential(mine.certificate, mine.key, mine.roots)
-    credentials = ("bookinfo-credential", "mutual-credential", "client-credential")
+    credentials = ("bookinfo-credential", "mutual-credential", "client-credential", "opened-credential")
     assignment = cases.endpoints.load_assignment
     listeners = [unbound(name, body, ports) for name, body in cases.LISTENERS.items()]
     listeners += [

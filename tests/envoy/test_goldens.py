@@ -25,11 +25,12 @@ from ostria.mesh.model import (
     Abort,
     ClientTls,
     ConnectionPool,
+    ConnectionRoute,
     Cors,
     Delay,
     DirectResponse,
+    GatewayChain,
     GatewayListener,
-    GatewayServer,
     GatewayTls,
     HashKey,
     HeaderChanges,
@@ -137,6 +138,14 @@ CLUSTERS = {
             )
         )
     ),
+    "sealed": clusters.outbound_cluster(
+        REVIEWS,
+        REVIEWS.ports[0]._replace(protocol=Protocol.TCP),
+        None,
+        TrafficPolicy(tls=ClientTls(TlsMode.DISABLE)),
+        ACCOUNTS,
+        sealed=True,
+    ),
     "credential-of-a-gateway": outbound(TrafficPolicy(tls=ClientTls(TlsMode.MUTUAL, credential="client-credential"))),
     "inbound": clusters.inbound_cluster(
         InboundPort(9080, Protocol.HTTP, MutualTls.PERMISSIVE, ((REVIEWS.host, "default", 80),))
@@ -208,10 +217,19 @@ ROUTES = {
     ),
 }
 
-SERVER = GatewayServer(GATEWAY, 0, 8080, 80, Protocol.HTTP, (("*", "*"),), name="http")
-SECURE = SERVER._replace(
-    position=1, port=8443, service_port=443, protocol=Protocol.HTTPS, name="https", hosts=(("*", "bookinfo.example"),)
-)
+PLAIN = GatewayChain(frozenset({GATEWAY}), table="http.8080")
+PASSED = ConnectionRoute((target(),), origin=SERVICE_RULE)
+SEALED = ref()._replace(sealed=True)
+
+
+def chain(mode: ServerTls | None, *names: str, table: str = "", to: ConnectionRoute | None = None) -> GatewayChain:
+    tls = (
+        GatewayTls(mode, "" if mode is ServerTls.ISTIO_MUTUAL else f"{names[0].partition('.')[0]}-credential")
+        if mode
+        else None
+    )
+    return PLAIN._replace(encrypted=True, server_names=names, tls=tls, table=table, route=to)
+
 
 LISTENERS = {
     "outbound-http": listeners.outbound_http("0.0.0.0", 9080, "9080", log=LOG),
@@ -232,21 +250,38 @@ LISTENERS = {
             ports_tls=((7000, MutualTls.STRICT),),
         )
     ),
-    "gateway-http": gateways.gateway_listener(GatewayListener("", 8080, (SERVER,)), log=LOG),
+    "gateway-http": gateways.gateway_listener(GatewayListener("", 8080, (PLAIN,)), log=LOG),
     "gateway-https": gateways.gateway_listener(
         GatewayListener(
             "",
             8443,
             (
-                SECURE._replace(tls=GatewayTls(ServerTls.SIMPLE, "bookinfo-credential")),
-                SECURE._replace(
-                    position=2,
-                    name="mutual",
-                    hosts=(("*", "*.mutual.example"), ("*", "bookinfo.example")),
+                chain(ServerTls.SIMPLE, "bookinfo.example", table="https.443.https.bookinfo-gateway.default"),
+                PLAIN._replace(
+                    encrypted=True,
+                    server_names=("*.mutual.example",),
                     tls=GatewayTls(ServerTls.MUTUAL, "mutual-credential", min_version="TLSV1_3"),
+                    table="https.443.mutual.bookinfo-gateway.default",
                 ),
             ),
         )
+    ),
+    "gateway-connections": gateways.gateway_listener(
+        GatewayListener(
+            "10.0.0.1",
+            8443,
+            (
+                chain(None, "passed.example", to=PASSED),
+                chain(ServerTls.SIMPLE, "opened.example", to=PASSED),
+                chain(ServerTls.ISTIO_MUTUAL, "egress.example", to=PASSED),
+                chain(None, SEALED.server_name, to=ConnectionRoute((WeightedTarget(SEALED, 100),)))._replace(
+                    mesh_only=True
+                ),
+            ),
+        )
+    ),
+    "gateway-tcp": gateways.gateway_listener(
+        GatewayListener("", 9000, (PLAIN._replace(table="", route=PASSED._replace(by_source=True)),))
     ),
 }
 

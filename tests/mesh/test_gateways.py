@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from doubles.meshes import Mesh, service
-from ostria.mesh.gateways import gateway_conflicts, gateway_listeners, gateway_virtual_hosts
+from ostria.mesh.gateways import gateway_conflicts, gateway_ports, gateway_virtual_hosts
 from ostria.mesh.traits import ClientTraits, ProxyType
 
 EDGE = ClientTraits(ProxyType.GATEWAY, "istio-system", (("app", "istio-ingressgateway"), ("istio", "ingressgateway")))
@@ -60,8 +60,8 @@ def edge(*texts: str) -> Mesh:
 
 def test_the_gateways_own_service_says_where_a_port_is_served():
     mesh = edge(gateway("a"), gateway("b", port=9000))
-    found = gateway_listeners(mesh.db, EDGE.namespace, EDGE.labels)
-    assert [(listener.port, [server.service_port for server in listener.servers]) for listener in found] == [
+    found = gateway_ports(mesh.db, EDGE.namespace, EDGE.labels)
+    assert [(place.port, [server.service_port for server in place.servers]) for place in found] == [
         (8080, [80]),
         (9000, [9000]),
     ]
@@ -69,7 +69,7 @@ def test_the_gateways_own_service_says_where_a_port_is_served():
 
 def test_a_selector_that_does_not_match_serves_nothing():
     mesh = edge(gateway("a").replace("istio: ingressgateway", "istio: egressgateway"))
-    assert gateway_listeners(mesh.db, EDGE.namespace, EDGE.labels) == ()
+    assert gateway_ports(mesh.db, EDGE.namespace, EDGE.labels) == ()
 
 
 def test_a_rule_is_bound_by_its_gateways_name_and_namespace():

@@ -18,7 +18,7 @@ ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 SUBJECTS = {
     "VirtualService": (routing_problems, unsupported),
     "DestinationRule": (unsupported,),
-    "Gateway": (gateway_problems, unsupported),
+    "Gateway": (gateway_problems,),
     "ServiceEntry": (unsupported,),
 }
 

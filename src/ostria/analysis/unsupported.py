@@ -11,7 +11,6 @@ from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
 from ostria.resources import destination_rule as dr
 from ostria.resources import objects
-from ostria.resources.gateway import Gateway
 from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.virtual_service import VirtualService
@@ -43,15 +42,6 @@ def _destination_rule(value: dr.DestinationRule) -> Fields:
         )
 
 
-def _gateway(value: Gateway) -> Fields:
-    for number, server in enumerate(value.spec.servers):
-        protocol = server.port.protocol.upper()
-        yield f"spec.servers[{number}].port.protocol", protocol in ("TCP", "MONGO", "MYSQL", "REDIS")
-        if server.tls:
-            passed_on = server.tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH") and not server.tls.https_redirect
-            yield f"spec.servers[{number}].tls.mode", passed_on and protocol in ("TLS", "HTTPS")
-
-
 def _service_entry(value: ServiceEntry) -> Fields:
     yield "spec.workloadSelector", value.spec.workload_selector
     yield "spec.resolution", value.spec.resolution == "DYNAMIC_DNS"
@@ -68,7 +58,6 @@ def _sidecar(value: Sidecar) -> Fields:
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "VirtualService": _virtual_service,
     "DestinationRule": _destination_rule,
-    "Gateway": _gateway,
     "ServiceEntry": _service_entry,
     "Sidecar": _sidecar,
 }

@@ -19,11 +19,21 @@ from ostria.envoy.clusters import (
 )
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.mesh.destinations import destination, traffic_policy
-from ostria.mesh.endpoints import accounts, endpoints
+from ostria.mesh.endpoints import accounts, called
+from ostria.mesh.gateway_chains import passed_to
 from ostria.mesh.inbound import inbound_of
-from ostria.mesh.model import ClusterRef, ConnectionPool, InboundPort, OutboundMode, Resolution
+from ostria.mesh.model import (
+    ClientTls,
+    ClusterRef,
+    ConnectionPool,
+    InboundPort,
+    OutboundMode,
+    Protocol,
+    Resolution,
+    TlsMode,
+)
 from ostria.mesh.outbound import client_scope, outbound_clusters, outbound_scope
-from ostria.mesh.services import service
+from ostria.mesh.services import is_reached_by_address, service
 from ostria.mesh.settings import settings
 from ostria.mesh.sidecar_ingress import inbound_pool
 from ostria.mesh.sidecars import outbound_policy
@@ -34,11 +44,13 @@ FIXED = (BLACK_HOLE, PASSTHROUGH)
 
 def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
     """All clusters of a proxy."""
-    own: tuple[str, ...] = ()
+    own: tuple[str, ...]
     if client.proxy_type is ProxyType.SIDECAR:
         own = (INBOUND_PASSTHROUGH, *(inbound_name(port.port) for port in inbound_of(db, client).ports))
         if outbound_policy(db, client.sidecar, client.namespace).mode is OutboundMode.DYNAMIC_DNS:
             own = (DYNAMIC_DNS, *own)
+    else:
+        own = tuple(cluster.name for cluster in passed_to(db, client))
     seen = outbound_scope(db).project(client)
     return (*FIXED, *own, *_outbound_names(db, seen.namespace, seen.sidecar))
 
@@ -52,7 +64,7 @@ def scope(db: Engine, name: str) -> Scope:
     """What tells clients apart for one cluster."""
     ref = ClusterRef.parse(name)
     if ref is not None:
-        return Scope(namespaces=client_scope(db, ref.host))
+        return Scope(proxy_type=is_reached_by_address(db, ref.host), namespaces=client_scope(db, ref.host))
     return EACH if name.startswith("inbound|") else Scope()
 
 
@@ -60,7 +72,7 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """One cluster, as far as the client has it."""
     ref = ClusterRef.parse(name)
     if ref is not None:
-        return _outbound(db, ref, client.namespace)
+        return _outbound(db, ref, client.namespace, client.proxy_type)
     if name.startswith("inbound|"):
         number = name.split("|")[1]
         return _inbound(db, int(number), client) if number.isdigit() else None
@@ -68,21 +80,29 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 
 
 @query
-def _outbound(db: Engine, ref: ClusterRef, namespace: str) -> Fragment | None:
+def _outbound(db: Engine, ref: ClusterRef, namespace: str, proxy_type: ProxyType) -> Fragment | None:
     found = service(db, ref.host, namespace)
     port = found.port(ref.port) if found else None
     known = destination(db, ref.host, namespace)
     subset = known.subset(ref.subset)
     if found is None or port is None or (ref.subset and subset is None):
         return None
+    policy = traffic_policy(db, ref.host, namespace, ref.port, ref.subset)
+    if found.resolution is Resolution.ORIGINAL and proxy_type is ProxyType.GATEWAY:
+        # The address that a gateway's client connected to is the gateway's own.
+        found = found._replace(resolution=Resolution.ENDPOINTS)
+    if ref.sealed:
+        # What is passed on is mutual TLS already; only who takes it may get it.
+        port, policy = port._replace(protocol=Protocol.TCP), policy._replace(tls=ClientTls(TlsMode.DISABLE))
     inline = found.resolution is not Resolution.ENDPOINTS
     body = outbound_cluster(
         found,
         port,
         subset,
-        traffic_policy(db, ref.host, namespace, ref.port, ref.subset),
+        policy,
         accounts(db, ref.host, namespace, ref.port),
-        endpoints=endpoints(db, ref.host, namespace, ref.port) if inline else (),
+        endpoints=called(db, ref, namespace) if inline else (),
+        sealed=ref.sealed,
         origin=min(known.origins) if known.origins else None,
     )
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})

@@ -71,8 +71,9 @@ def outbound_cluster(
     *,
     endpoints: tuple[Endpoint, ...] = (),
     origin: ObjectKey | None = None,
+    sealed: bool = False,
 ) -> bytes:
-    """The cluster `outbound|port|subset|host`.
+    """The cluster `outbound|port|subset|host`, or the sealed one (see `ClusterRef`).
 
     `accounts` are the SPIFFE ids that its endpoints may have; none means any id under the mesh's roots. `endpoints`
     matter only where the cluster itself must hold them (Resolution.DNS) or where nothing else tells whether they take
@@ -81,7 +82,7 @@ def outbound_cluster(
     discovery = _DISCOVERY[service.resolution]
     if policy.balancing is LoadBalancing.PASSTHROUGH:
         discovery = _Discovery.ORIGINAL
-    name = ClusterRef(service.host, port.number, subset.name if subset else "").name
+    name = ClusterRef(service.host, port.number, subset.name if subset else "", sealed).name
     cluster = _copy(discovery, port.protocol, policy.pool)
     cluster.name = name
     cluster.alt_stat_name = f"{name};"
@@ -177,11 +178,6 @@ def requests_elsewhere(policy: OutboundPolicy) -> str:
 # --- TLS ----------------------------------------------------------------------------------------------------------
 
 
-def server_name(service: Service, port: ServicePort, subset: Subset | None) -> str:
-    """The name that a mesh client asks for in TLS: `outbound_.80_.v1_.reviews.default.svc.cluster.local`."""
-    return f"outbound_.{port.number}_.{subset.name if subset else ''}_.{service.host}"
-
-
 def _secure(
     cluster: Untyped,
     service: Service,
@@ -204,7 +200,8 @@ def _secure(
         return
     alpn = mesh_alpn(port.protocol, http2=http2, caller_decides=policy.pool.use_client_protocol)
     names = tls.subject_alt_names or accounts
-    mutual = mesh_client(tls.sni or server_name(service, port, subset), alpn, names)
+    called = ClusterRef(service.host, port.number, subset.name if subset else "")
+    mutual = mesh_client(tls.sni or called.server_name, alpn, names)
     if tls.mode is TlsMode.ISTIO_MUTUAL:
         cluster.transport_socket.CopyFrom(mutual)
     elif discovery is _Discovery.ORIGINAL:

@@ -6,7 +6,7 @@ from ostria.engine import Engine, query
 from ostria.envoy.endpoints import load_assignment
 from ostria.envoy.fragments import Fragment, fragment
 from ostria.mesh.destinations import destination
-from ostria.mesh.endpoints import endpoints
+from ostria.mesh.endpoints import called
 from ostria.mesh.model import ClusterRef
 from ostria.mesh.outbound import client_scope
 from ostria.mesh.services import service
@@ -34,7 +34,7 @@ def _assignment(db: Engine, ref: ClusterRef, namespace: str) -> Fragment | None:
         return None
     chosen = tuple(
         endpoint
-        for endpoint in endpoints(db, ref.host, namespace, ref.port)
+        for endpoint in called(db, ref, namespace)
         if subset is None or all(pair in endpoint.labels for pair in subset.labels)
     )
     return fragment(ref.name, load_assignment(ref.name, chosen), known.origins | {found.origin})

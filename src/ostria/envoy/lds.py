@@ -14,7 +14,8 @@ from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.gateways import gateway_listener
 from ostria.envoy.inbound import VIRTUAL_INBOUND, virtual_inbound
 from ostria.envoy.listeners import VIRTUAL_OUTBOUND, listener_name
-from ostria.mesh.gateways import bind_addresses, gateway_listeners, is_http_server, route_table
+from ostria.mesh.gateway_chains import gateway_listeners
+from ostria.mesh.gateways import bind_addresses
 from ostria.mesh.inbound import inbound_of
 from ostria.mesh.model import ClusterRef, GatewayListener, Inbound, MissingDestination, OutboundPolicy, Protocol
 from ostria.mesh.outbound import caught_at, caught_scope, outbound_places, outbound_scope, sniffs
@@ -28,7 +29,7 @@ ClusterNames = frozenset[tuple[ResourceType, str]]
 def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
     """All listeners of a proxy."""
     if client.proxy_type is ProxyType.GATEWAY:
-        return tuple(_gateway_name(found) for found in gateway_listeners(db, client.namespace, client.labels))
+        return tuple(_gateway_name(found) for found in gateway_listeners(db, client))
     seen = outbound_scope(db).project(client)
     return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *_outbound_names(db, seen.namespace, seen.sidecar))
 
@@ -140,14 +141,15 @@ def _clusters(*names: str) -> ClusterNames:
 
 
 def _gateway(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
-    found = gateway_listeners(db, client.namespace, client.labels)
-    listener = next((each for each in found if _gateway_name(each) == name), None)
+    listener = next((each for each in gateway_listeners(db, client) if _gateway_name(each) == name), None)
     return _gateway_listener(db, listener) if listener else None
 
 
 @query
 def _gateway_listener(db: Engine, listener: GatewayListener) -> Fragment:
     body = gateway_listener(listener, trust_domains=trust_domains(db), ipv6=settings(db).ipv6, log=log_file(db))
-    tables = {(ResourceType.ROUTES, route_table(server)) for server in listener.servers if is_http_server(server)}
-    origins = {server.gateway for server in listener.servers}
-    return fragment(_gateway_name(listener), body, frozenset(origins), frozenset(tables))
+    tables = frozenset((ResourceType.ROUTES, chain.table) for chain in listener.chains if chain.table)
+    targets = (target.cluster for chain in listener.chains if chain.route for target in chain.route.targets)
+    clusters = _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
+    origins = frozenset(key for chain in listener.chains for key in chain.origins)
+    return fragment(_gateway_name(listener), body, origins, tables | clusters)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
-from ostria.mesh.model import Endpoint, Health, MutualTls, Resolution, Service, ServicePort
+from ostria.mesh.model import ClusterRef, Endpoint, Health, MutualTls, Resolution, Service, ServicePort
 from ostria.mesh.security import peer_mode_of
 from ostria.mesh.services import service
 from ostria.mesh.settings import settings, trust_domain
@@ -42,6 +42,12 @@ def endpoints(db: Engine, host: str, namespace: str, port: int) -> tuple[Endpoin
         return ()
     distinct = set(_from_object(db, found, described))
     return tuple(sorted(distinct, key=lambda endpoint: (endpoint.addresses, endpoint.port, endpoint.health)))
+
+
+def called(db: Engine, cluster: ClusterRef, namespace: str) -> tuple[Endpoint, ...]:
+    """The endpoints of a cluster's port, whatever its subset; of a sealed one those that take mutual TLS."""
+    found = endpoints(db, cluster.host, namespace, cluster.port)
+    return tuple(endpoint for endpoint in found if endpoint.mesh_tls) if cluster.sealed else found
 
 
 @query

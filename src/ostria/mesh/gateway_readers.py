@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine
-from ostria.mesh.model import GatewaySelection, GatewayServer, HostRoutes
+from ostria.mesh.model import ConnectionRoute, GatewaySelection, GatewayServer, HostRoutes
 from ostria.mesh.traits import ClientTraits
 
 
@@ -32,6 +32,9 @@ class GatewayReader(NamedTuple):
                which nothing is said yet has none, and answers 404
     routes     what is said of one of these hosts, for the client's view of the services. Routes that are the same for
                two servers of a port are taken once; those of a second server follow those of the first.
+    connections  where connections go that the server does not read: TCP, TLS that is passed on (by server name, each
+               within the server's own; () is every name that the server has), and TLS that is opened but holds no
+               HTTP (the same). Of several for one name the first counts.
     """
 
     kind: str
@@ -40,3 +43,4 @@ class GatewayReader(NamedTuple):
     servers: Callable[[Engine, ObjectKey], tuple[GatewayServer, ...]]
     hosts: Callable[[Engine, GatewayServer, ClientTraits], tuple[str, ...]]
     routes: Callable[[Engine, GatewayServer, str, ClientTraits], HostRoutes]
+    connections: Callable[[Engine, GatewayServer, ClientTraits], tuple[ConnectionRoute, ...]]

@@ -1,7 +1,8 @@
 """What a gateway workload serves: the servers that select it, on which ports, and which routes stand behind them.
 
-    readers, the gateway's own Services -> gateway_listeners(client) -> gateway_hosts(client, route table)
-                                                                      -> gateway_virtual_host(client, table, host)
+    readers, the gateway's own Services -> gateway_ports(client) -> gateway_chains(bind, port, client)
+                                                                 -> gateway_hosts(route table, client)
+                                                                    -> gateway_virtual_host(table, host, client)
 
 Objects of several kinds open ports (`gateway_readers`), and several of them may share one workload and one port.
 Where they contradict each other, the older one stands and the younger one's server is left out; `gateway_conflicts`
@@ -18,7 +19,8 @@ from ostria.mesh import istio_gateways
 from ostria.mesh.gateway_readers import GatewayReader
 from ostria.mesh.inbound import selecting, target_number
 from ostria.mesh.model import (
-    GatewayListener,
+    ConnectionRoute,
+    GatewayPort,
     GatewaySelection,
     GatewayServer,
     Labels,
@@ -26,7 +28,6 @@ from ostria.mesh.model import (
     Protocol,
     RequestMatch,
     Route,
-    ServerTls,
     StringMatch,
     VirtualHost,
 )
@@ -108,7 +109,7 @@ def _target_ports(ports: tuple[_Port, ...], number: int, services: tuple[str, ..
     return (next((port.target for port in ports if port.number == number), number),)
 
 
-# --- listeners ----------------------------------------------------------------------------------------------------
+# --- ports ----------------------------------------------------------------------------------------------------
 
 
 class Conflict(NamedTuple):
@@ -119,7 +120,7 @@ class Conflict(NamedTuple):
 
 
 class _Served(NamedTuple):
-    listeners: tuple[GatewayListener, ...]
+    ports: tuple[GatewayPort, ...]
     conflicts: tuple[Conflict, ...]
 
 
@@ -139,8 +140,8 @@ def _served(db: Engine, namespace: str, labels: Labels) -> _Served:
                     beside.append(moved)
                 else:
                     conflicts.append(Conflict(moved, rival))
-    listeners = (GatewayListener(bind, port, tuple(found)) for (bind, port), found in sorted(by_place.items()))
-    return _Served(tuple(listeners), tuple(conflicts))
+    places = (GatewayPort(bind, port, tuple(found)) for (bind, port), found in sorted(by_place.items()))
+    return _Served(tuple(places), tuple(conflicts))
 
 
 def _contradict(one: GatewayServer, other: GatewayServer) -> bool:
@@ -153,15 +154,20 @@ def _contradict(one: GatewayServer, other: GatewayServer) -> bool:
 
 
 @query
-def gateway_listeners(db: Engine, namespace: str, labels: Labels) -> tuple[GatewayListener, ...]:
-    """What a gateway workload listens for, by address and port."""
-    return _served(db, namespace, labels).listeners
+def gateway_ports(db: Engine, namespace: str, labels: Labels) -> tuple[GatewayPort, ...]:
+    """The servers of a gateway workload, by address and port."""
+    return _served(db, namespace, labels).ports
 
 
 @query
 def gateway_conflicts(db: Engine, namespace: str, labels: Labels) -> tuple[Conflict, ...]:
     """The servers that a gateway workload leaves out."""
     return _served(db, namespace, labels).conflicts
+
+
+def connections_behind(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[ConnectionRoute, ...]:
+    """Where the connections to a server go that it does not read."""
+    return _reader(server.gateway).connections(db, server, client)
 
 
 @query
@@ -194,8 +200,8 @@ def servers_behind(db: Engine, table: str, namespace: str, labels: Labels) -> tu
     """The servers of a gateway workload whose requests go through one route table."""
     return tuple(
         server
-        for listener in gateway_listeners(db, namespace, labels)
-        for server in listener.servers
+        for place in gateway_ports(db, namespace, labels)
+        for server in place.servers
         if is_http_server(server) and route_table(server) == table
     )
 
@@ -265,5 +271,4 @@ def is_http_server(server: GatewayServer) -> bool:
     """Whether a gateway reads a server's requests, so that it has a route table: plain HTTP, or TLS that ends here."""
     if server.tls is None:
         return server.protocol.is_http
-    ends_here = server.tls.mode is not ServerTls.PASSTHROUGH
-    return ends_here and (server.protocol.is_http or server.protocol is Protocol.HTTPS)
+    return server.tls.ends_here and (server.protocol.is_http or server.protocol is Protocol.HTTPS)

@@ -9,16 +9,23 @@ from __future__ import annotations
 from ostria.base import ObjectKey
 from ostria.base.hosts import matches, split_scoped
 from ostria.engine import Engine, query
+from ostria.mesh.connections import tcp_routes, tls_routes
 from ostria.mesh.gateway_readers import GatewayReader
-from ostria.mesh.model import GatewaySelection, GatewayServer, GatewayTls, HostRoutes, Route, ServerTls
+from ostria.mesh.model import (
+    ConnectionRoute,
+    GatewaySelection,
+    GatewayServer,
+    GatewayTls,
+    HostRoutes,
+    Route,
+    ServerTls,
+)
 from ostria.mesh.services import age, canonical, is_visible, parse_protocol
 from ostria.mesh.traits import ClientTraits
 from ostria.mesh.virtual_services import Place, bound, http_routes, visible_in
 from ostria.resources import by_kind, objects
 from ostria.resources import gateway as api
 from ostria.resources.virtual_service import VirtualService
-
-TLS_VERSIONS = {"TLSV1_0": "1.0", "TLSV1_1": "1.1", "TLSV1_2": "1.2", "TLSV1_3": "1.3"}
 
 # The Gateways that Istio makes of the Gateway API's name the Services that lead to their workloads.
 SERVICES_ANNOTATION = "internal.istio.io/gateway-service"
@@ -60,11 +67,15 @@ def servers(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
             hosts=tuple(_host(db, host, key.namespace) for host in server.hosts),
             bind=server.bind,
             tls=_tls(server.tls) if server.tls and parse_protocol(server.port.protocol).is_tls else None,
-            https_redirect=bool(server.tls and server.tls.https_redirect),
+            https_redirect=bool(server.tls and server.tls.https_redirect and _reads_plain(server)),
             name=server.port.name,
         )
         for position, server in enumerate(_gateway(db, key).spec.servers)
     )
+
+
+def _reads_plain(server: api.Server) -> bool:
+    return parse_protocol(server.port.protocol).is_http
 
 
 def _host(db: Engine, host: str, namespace: str) -> tuple[str, str]:
@@ -73,17 +84,15 @@ def _host(db: Engine, host: str, namespace: str) -> tuple[str, str]:
     return (namespace if scoped.namespace == "." else scoped.namespace, canonical(db, scoped.host, namespace))
 
 
-def _tls(tls: api.ServerTLSSettings) -> GatewayTls | None:
-    if tls.mode == "AUTO_PASSTHROUGH":
-        return GatewayTls(ServerTls.PASSTHROUGH)
+def _tls(tls: api.ServerTLSSettings) -> GatewayTls:
     return GatewayTls(
         mode=ServerTls(tls.mode.lower()),
         credential=tls.credential_name or (tls.credential_names[0] if tls.credential_names else ""),
         certificate=tls.server_certificate,
         key=tls.private_key,
         authorities=tls.ca_certificates,
-        min_version=TLS_VERSIONS.get(tls.min_protocol_version, ""),
-        max_version=TLS_VERSIONS.get(tls.max_protocol_version, ""),
+        min_version=tls.min_protocol_version.removeprefix("TLS_AUTO"),
+        max_version=tls.max_protocol_version.removeprefix("TLS_AUTO"),
         ciphers=tls.cipher_suites,
         subject_alt_names=tls.subject_alt_names,
     )
@@ -132,13 +141,7 @@ def hosts(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[str,
 @query
 def routes(db: Engine, server: GatewayServer, host: str, client: ClientTraits) -> HostRoutes:
     """The routes of a host behind a server: those of the oldest VirtualService first, what takes every request last."""
-    place = Place(
-        f"{server.gateway.namespace}/{server.gateway.name}",
-        server.service_port,
-        client.namespace,
-        client.labels,
-        tls=server.tls is not None,
-    )
+    place = _place(server, client)
     found: list[Route] = []
     origins: set[ObjectKey] = set()
     for key in bound_to(db, server.gateway, client.namespace):
@@ -148,4 +151,45 @@ def routes(db: Engine, server: GatewayServer, host: str, client: ClientTraits) -
     return HostRoutes(tuple(found), frozenset(origins))
 
 
-READER = GatewayReader("Gateway", keys, selection, servers, hosts, routes)
+def _place(server: GatewayServer, client: ClientTraits) -> Place:
+    return Place(
+        f"{server.gateway.namespace}/{server.gateway.name}",
+        server.service_port,
+        client.namespace,
+        client.labels,
+        tls=server.tls is not None,
+    )
+
+
+@query
+def connections(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[ConnectionRoute, ...]:
+    """Where connections go that are not read: by `tcp` rules what is plain or opened here, by `tls` rules the rest.
+
+    Of TCP rules only the first that applies counts: at a gateway nothing tells its connections apart. What is opened
+    here and has none goes by `tls` rules too, which is how the Gateway API's TLSRoutes end at a gateway.
+    """
+    place = _place(server, client)
+    speaking = [(key, served_hosts(db, server, key)) for key in bound_to(db, server.gateway, client.namespace)]
+    speaking = [(key, served) for key, served in speaking if served]
+    if server.tls is None or server.tls.ends_here:
+        found = (route for key, _ in speaking for route in tcp_routes(db, key, place))
+        first = next(found, None)
+        if first is not None:
+            return (first._replace(subnets=()),)
+    if server.tls is None:
+        return ()
+    return tuple(
+        narrowed
+        for key, served in speaking
+        for route in tls_routes(db, key, place)
+        if (narrowed := _within(route, served)) is not None
+    )
+
+
+def _within(route: ConnectionRoute, served: list[str]) -> ConnectionRoute | None:
+    """A route for those of its server names that are served; one for every name takes the served ones."""
+    names = {found for name in route.server_names or ("*",) for host in served if (found := narrower(name, host))}
+    return route._replace(server_names=() if "*" in names else tuple(sorted(names)), subnets=()) if names else None
+
+
+READER = GatewayReader("Gateway", keys, selection, servers, hosts, routes, connections)

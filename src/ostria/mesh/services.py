@@ -122,6 +122,12 @@ def service(db: Engine, host: str, namespace: str) -> Service | None:
 
 
 @query
+def is_reached_by_address(db: Engine, host: str) -> bool:
+    """Whether some client may have to connect to the very address that it was asked for (headless services, NONE)."""
+    return any(found.resolution is Resolution.ORIGINAL for found in declarations(db, host))
+
+
+@query
 def service_scope(db: Engine, host: str) -> frozenset[str]:
     """The namespaces that may see another service behind a host than the rest does."""
     found = declarations(db, host)

@@ -20,7 +20,9 @@ from ostria.mesh.model.destinations import (
     TrafficPolicy,
 )
 from ostria.mesh.model.gateways import (
+    GatewayChain,
     GatewayListener,
+    GatewayPort,
     GatewaySelection,
     GatewayServer,
     GatewayTls,
@@ -83,7 +85,9 @@ __all__ = [
     "DirectResponse",
     "Egress",
     "Endpoint",
+    "GatewayChain",
     "GatewayListener",
+    "GatewayPort",
     "GatewaySelection",
     "GatewayServer",
     "GatewayTls",

@@ -6,14 +6,19 @@ import enum
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.mesh.model.connections import ConnectionRoute
 from ostria.mesh.model.routes import Route
 from ostria.mesh.model.services import Labels, Protocol
 
 
 class ServerTls(enum.StrEnum):
-    """How a gateway server terminates TLS."""
+    """What a gateway server does with TLS; the first two pass it on unopened.
+
+    AUTO_PASSTHROUGH is for the mesh's own mutual TLS: its server name says which cluster is meant.
+    """
 
     PASSTHROUGH = "passthrough"
+    AUTO_PASSTHROUGH = "auto_passthrough"
     SIMPLE = "simple"
     MUTUAL = "mutual"
     OPTIONAL_MUTUAL = "optional_mutual"
@@ -21,7 +26,10 @@ class ServerTls(enum.StrEnum):
 
 
 class GatewayTls(NamedTuple):
-    """TLS of one gateway server. `credential` names a Secret; the file names are used where it is ""."""
+    """TLS of one gateway server. `credential` names a Secret; the file names are used where it is "".
+
+    The versions are spelled as in TLSV1_2, "" is the default.
+    """
 
     mode: ServerTls
     credential: str = ""
@@ -32,6 +40,11 @@ class GatewayTls(NamedTuple):
     max_version: str = ""
     ciphers: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether the gateway opens it."""
+        return self.mode not in (ServerTls.PASSTHROUGH, ServerTls.AUTO_PASSTHROUGH)
 
 
 class GatewaySelection(NamedTuple):
@@ -68,12 +81,37 @@ class GatewayServer(NamedTuple):
     known_as: str = ""
 
 
-class GatewayListener(NamedTuple):
-    """Everything that one gateway workload serves on one address and port."""
+class GatewayPort(NamedTuple):
+    """The servers that share one address and port of a gateway workload, the oldest object's first."""
 
     bind: str
     port: int
     servers: tuple[GatewayServer, ...]
+
+
+class GatewayChain(NamedTuple):
+    """What a gateway does with some of the connections to one of its ports.
+
+    Which these are: `encrypted` ones only if so, `server_names` that TLS clients ask for (() is any), and of these
+    `mesh_only` clients that offer the mesh's mutual TLS. They are opened as `tls` says, if it does; then their requests
+    go through the route table `table`, or, where there is none, their bytes by `route`.
+    """
+
+    origins: frozenset[ObjectKey]
+    encrypted: bool = False
+    server_names: tuple[str, ...] = ()
+    mesh_only: bool = False
+    tls: GatewayTls | None = None
+    table: str = ""
+    route: ConnectionRoute | None = None
+
+
+class GatewayListener(NamedTuple):
+    """What a gateway workload does on one address and port; no two chains take the same connection."""
+
+    bind: str
+    port: int
+    chains: tuple[GatewayChain, ...]
 
 
 class HostRoutes(NamedTuple):

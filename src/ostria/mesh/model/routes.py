@@ -64,24 +64,40 @@ class Headers(NamedTuple):
 
 
 class ClusterRef(NamedTuple):
-    """One destination cluster: what `outbound|port|subset|host` names."""
+    """One destination cluster: what `outbound|port|subset|host` names.
+
+    A `sealed` one is sent the mutual TLS of another client in the mesh, as it came; only endpoints that take it count.
+    """
 
     host: str
     port: int
     subset: str = ""
+    sealed: bool = False
 
     @property
     def name(self) -> str:
-        """The name as Istio spells it, which people know from access logs, metrics and EnvoyFilters."""
-        return f"outbound|{self.port}|{self.subset}|{self.host}"
+        """The name as Istio spells it, which people know from access logs, metrics and EnvoyFilters.
+
+        A sealed one is spelled as a server name, since it is by that name that clients in the mesh ask for it.
+        """
+        return self.server_name if self.sealed else f"outbound|{self.port}|{self.subset}|{self.host}"
+
+    @property
+    def server_name(self) -> str:
+        """The name that a mesh client asks for in TLS: `outbound_.80_.v1_.reviews.default.svc.cluster.local`."""
+        return f"outbound_.{self.port}_.{self.subset}_.{self.host}"
 
     @classmethod
     def parse(cls, name: str) -> ClusterRef | None:
         """The cluster that a name spells, or None."""
-        direction, _, rest = name.partition("|")
-        port, _, rest = rest.partition("|")
-        subset, bar, host = rest.partition("|")
-        return cls(host, int(port), subset) if direction == "outbound" and bar and port.isdigit() else None
+        sealed = name.startswith("outbound_.")
+        mark = "_." if sealed else "|"
+        direction, _, rest = name.partition(mark)
+        port, _, rest = rest.partition(mark)
+        subset, found, host = rest.partition(mark)
+        if direction != "outbound" or not found or not port.isdigit():
+            return None
+        return cls(host, int(port), subset, sealed)
 
 
 class MissingDestination(msgspec.Struct, frozen=True):

@@ -1,0 +1,107 @@
+"""What a gateway does with the connections to one of its ports: which chain takes which, and where it leads.
+
+    gateway_ports, readers' connections -> gateway_chains(bind, port, client), gateway_listeners(client)
+
+A port that nothing stands behind is not listened on, unless requests are read there: those are answered with 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ostria.base.hosts import matches
+from ostria.engine import Engine, query
+from ostria.mesh.gateways import connections_behind, gateway_ports, is_http_server, route_table
+from ostria.mesh.model import (
+    ClusterRef,
+    ConnectionRoute,
+    GatewayChain,
+    GatewayListener,
+    GatewayServer,
+    ServerTls,
+    WeightedTarget,
+)
+from ostria.mesh.outbound import outbound_clusters, outbound_scope
+from ostria.mesh.services import service
+from ostria.mesh.traits import ClientTraits
+
+
+@query
+def gateway_listeners(db: Engine, client: ClientTraits) -> tuple[GatewayListener, ...]:
+    """Everything that a gateway workload listens for, sorted by address and port."""
+    found = (
+        GatewayListener(place.bind, place.port, gateway_chains(db, place.bind, place.port, client))
+        for place in gateway_ports(db, client.namespace, client.labels)
+    )
+    return tuple(listener for listener in found if listener.chains)
+
+
+@query
+def gateway_chains(db: Engine, bind: str, port: int, client: ClientTraits) -> tuple[GatewayChain, ...]:
+    """What is done with the connections to one port; of two claims to one server name the first has it."""
+    places = gateway_ports(db, client.namespace, client.labels)
+    servers = next((place.servers for place in places if (place.bind, place.port) == (bind, port)), ())
+    if servers and servers[0].tls is None and is_http_server(servers[0]):
+        return (GatewayChain(frozenset(server.gateway for server in servers), table=route_table(servers[0])),)
+    chains: list[GatewayChain] = []
+    taken: set[tuple[str, bool]] = set()
+    for chain in (chain for server in servers for chain in _chains(db, server, client)):
+        if not chain.encrypted:
+            return (*chains, chain)
+        free = [name for name in chain.server_names or ("",) if (name, chain.mesh_only) not in taken]
+        taken.update((name, chain.mesh_only) for name in free)
+        if free:
+            chains.append(chain._replace(server_names=() if free == [""] else tuple(free)))
+    return tuple(chains)
+
+
+def _chains(db: Engine, server: GatewayServer, client: ClientTraits) -> Iterator[GatewayChain]:
+    origins = frozenset({server.gateway})
+    names = _server_names(server)
+    if server.tls is not None and server.tls.mode is ServerTls.AUTO_PASSTHROUGH:
+        for cluster in sealed_clusters(db, server.hosts, client):
+            route = ConnectionRoute((WeightedTarget(cluster, 100),))
+            yield GatewayChain(
+                origins, encrypted=True, server_names=(cluster.server_name,), mesh_only=True, route=route
+            )
+        return
+    if is_http_server(server):
+        yield GatewayChain(origins, encrypted=True, server_names=names, tls=server.tls, table=route_table(server))
+        return
+    for route in connections_behind(db, server, client):
+        who = origins | {route.origin} if route.origin else origins
+        if server.tls is None:
+            yield GatewayChain(who, route=route)
+        else:
+            tls = server.tls if server.tls.ends_here else None
+            yield GatewayChain(who, encrypted=True, server_names=route.server_names or names, tls=tls, route=route)
+
+
+def _server_names(server: GatewayServer) -> tuple[str, ...]:
+    """The names that clients ask for; () where the server takes every name."""
+    names = tuple(dict.fromkeys(host for _, host in server.hosts))
+    return () if "*" in names else names
+
+
+@query
+def sealed_clusters(db: Engine, hosts: tuple[tuple[str, str], ...], client: ClientTraits) -> tuple[ClusterRef, ...]:
+    """The clusters of the mesh's own services within a server's hosts, to which mutual TLS can be passed on."""
+    namespace = outbound_scope(db).project(client).namespace
+    return tuple(
+        cluster._replace(sealed=True)
+        for cluster in outbound_clusters(db, namespace)
+        if any(matches(pattern, cluster.host) for _, pattern in hosts)
+        and (found := service(db, cluster.host, namespace)) is not None
+        and not found.external
+    )
+
+
+@query
+def passed_to(db: Engine, client: ClientTraits) -> tuple[ClusterRef, ...]:
+    """Every sealed cluster that a gateway workload needs."""
+    found: dict[ClusterRef, None] = {}
+    for place in gateway_ports(db, client.namespace, client.labels):
+        for server in place.servers:
+            if server.tls is not None and server.tls.mode is ServerTls.AUTO_PASSTHROUGH:
+                found |= dict.fromkeys(sealed_clusters(db, server.hosts, client))
+    return tuple(found)
