@@ -40,7 +40,7 @@ def read(names: Sequence[str]) -> list[Document]:
     from ostria.sources.manifests import items
 
     found: list[Document] = []
-    for source, text in _texts(names):
+    for source, text in texts(names):
         for document in read_documents(text, source):
             if isinstance(document, Problem):
                 raise bad_input(document.message, str(document.origin), document.hint)
@@ -65,7 +65,8 @@ def misunderstood(error: WishError) -> CliError:
     return bad_input(str(error), str(error.document.origin(error.field)), error.hint)
 
 
-def _texts(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def texts(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of the files that are meant. Raises CliError for what cannot be read."""
     for name in names:
         if name == "-":
             yield "stdin", sys.stdin.buffer.read()

@@ -1,9 +1,11 @@
 """What becomes of a call, found out without making it: the very resources that Envoy is sent, evaluated.
 
-    engine, a proxy's traits -> Holdings -> resolve(call) -> Outcome
+    a URL and who calls it -> Call                                          places, callers
+    engine, a proxy's traits -> Holdings -> resolve(call) -> Outcome        one proxy
+    simulate(engine, traits, call) -> Trace                                 both ends, and whose doing it is
 
-`simulate` names the objects that decided besides. Nothing is guessed: what mesh/ and envoy/ decide is read from the
-bytes that they come to, and how Envoy reads those is compared with a real Envoy in the tests.
+Nothing is guessed: what mesh/ and envoy/ decide is read from the bytes that they come to, and how Envoy reads those
+is compared with a real Envoy in the tests.
 """
 
 from ostria.analysis.simulation.call import (
@@ -18,8 +20,11 @@ from ostria.analysis.simulation.call import (
     Request,
     Share,
 )
+from ostria.analysis.simulation.callers import UnknownWorkload, gateways, pod_of
 from ostria.analysis.simulation.holdings import Holdings
+from ostria.analysis.simulation.places import UrlError, call_to
 from ostria.analysis.simulation.resolve import resolve
+from ostria.analysis.simulation.trace import Decider, Received, Trace, simulate
 
 __all__ = [
     "Answer",
@@ -28,10 +33,19 @@ __all__ = [
     "CallProtocol",
     "CallTls",
     "Chance",
+    "Decider",
     "Failure",
     "Holdings",
     "Outcome",
+    "Received",
     "Request",
     "Share",
+    "Trace",
+    "UnknownWorkload",
+    "UrlError",
+    "call_to",
+    "gateways",
+    "pod_of",
     "resolve",
+    "simulate",
 ]

@@ -6,7 +6,6 @@ import enum
 from typing import NamedTuple
 
 from ostria.analysis.simulation.model import ClientTls, Member
-from ostria.base import ObjectKey, Origin
 
 MESH_ROOTS = "ROOTCA"
 """The secret by whose authorities workloads know each other, by the name that Istio gives it."""
@@ -82,6 +81,7 @@ _OFFERS: dict[CallTls, dict[CallProtocol, tuple[str, ...]]] = {
 class Failure(enum.StrEnum):
     """Why a call fails. The words are stable: programs read them."""
 
+    NO_ADDRESS = "no_address"
     NO_LISTENER = "no_listener"
     NO_FILTER_CHAIN = "no_filter_chain"
     MULTIPLE_FILTER_CHAINS = "multiple_filter_chains"
@@ -97,12 +97,23 @@ class Failure(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class Request(NamedTuple):
+    """A request as it leaves the proxy: what a route has changed of it. `removed` are headers that are taken out."""
+
+    authority: str
+    path: str
+    method: str
+    headers: tuple[tuple[str, str], ...]
+    removed: tuple[str, ...] = ()
+
+
 class Share(NamedTuple):
     """A cluster that gets a share (0.0 to 1.0) of such calls, its endpoints, and how they are spoken to.
 
-    `members` are those that may be chosen now, of the first priority that has any. `discovery` is Envoy's word for
-    how they are found; an ORIGINAL_DST cluster has none and goes on to the address that was called. `exists` is
-    False where a route names a cluster that the proxy is not sent.
+    `members` are those that may be chosen now, of the first priority that has any, and `tls` is how each is spoken
+    to. `discovery` is Envoy's word for how they are found; an ORIGINAL_DST cluster goes on to the address that was
+    called. `exists` is False where a route names a cluster that the proxy is not sent. `config` is the path of the
+    object that shaped the cluster.
     """
 
     cluster: str
@@ -112,16 +123,7 @@ class Share(NamedTuple):
     members: tuple[Member, ...] = ()
     tls: tuple[ClientTls, ...] = ()
     request: Request | None = None
-
-
-class Request(NamedTuple):
-    """A request as it leaves the proxy: what a route has changed of it. `removed` are headers that are taken out."""
-
-    authority: str
-    path: str
-    method: str
-    headers: tuple[tuple[str, str], ...]
-    removed: tuple[str, ...] = ()
+    config: str = ""
 
 
 class Answer(NamedTuple):
@@ -143,8 +145,8 @@ class Outcome(NamedTuple):
     """What becomes of a call, as far as it comes; "" and () are what it does not reach.
 
     `failure` None means that the call gets an answer from where it was sent to, or the `answer` that a route gives.
-    `detail` is a sentence for people. `deciders` are the objects that decided, the most specific first, and `origin`
-    is where the first of them was written. `unread` names what stood in the call's way and was not evaluated.
+    `detail` is a sentence for people. `config` is the path of the object that asked for the route. `unread` names
+    what stood in the call's way and was not evaluated.
     """
 
     call: Call
@@ -161,8 +163,7 @@ class Outcome(NamedTuple):
     chances: tuple[Chance, ...] = ()
     response: tuple[tuple[str, str], ...] = ()
     timeout: int = 0
-    deciders: tuple[ObjectKey, ...] = ()
-    origin: Origin | None = None
+    config: str = ""
     unread: tuple[str, ...] = ()
 
     @property

@@ -197,7 +197,8 @@ class CorsRule(NamedTuple):
 
 
 class RouteEntry(NamedTuple):
-    """One route. `config` is the path of the object that asked for it, "" where no object did."""
+    """One route. `config` is the path of the object that asked for it, "" where no object did. `alpn` is what its
+    requests offer in TLS instead of what their cluster says; () leaves it."""
 
     name: str
     rule: RouteRule
@@ -206,6 +207,7 @@ class RouteEntry(NamedTuple):
     fault: Fault | None = None
     cors: CorsRule | None = None
     config: str = ""
+    alpn: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
 

@@ -201,7 +201,7 @@ def _http(held: Holdings, outcome: Outcome, chain: Chain, http: Http) -> Outcome
     if route is None:
         outcome = outcome._replace(answer=Answer(404))
         return _failed(outcome, Failure.NO_ROUTE, f"no route of {host.name} takes {request.method} {request.path}")
-    outcome = outcome._replace(route=route.name, unread=(*route.unread, *route.rule.unread))
+    outcome = outcome._replace(route=route.name, config=route.config, unread=(*route.unread, *route.rule.unread))
     return _routed(held, outcome, http, table, host, route, request)
 
 
@@ -237,7 +237,7 @@ def _routed(
         chances=(*chances, *copies), timeout=action.timeout, unread=(*outcome.unread, *action.unread)
     )
     targets = [(target, _request(table, host, route, action, target, request)) for target in action.targets]
-    return _sent(held, outcome, targets)
+    return _sent(held, outcome, targets, route.alpn)
 
 
 def _request(
@@ -258,12 +258,14 @@ def _request(
 # --- the destination ----------------------------------------------------------------------------------------------
 
 
-def _sent(held: Holdings, outcome: Outcome, targets: Iterable[tuple[Target, Request | None]]) -> Outcome:
+def _sent(
+    held: Holdings, outcome: Outcome, targets: Iterable[tuple[Target, Request | None]], alpn: tuple[str, ...] = ()
+) -> Outcome:
     targets = list(targets)
     whole = sum(target.weight for target, _ in targets) or 1
     single = len(targets) == 1
     shares = tuple(
-        _share(held, outcome.call, target, request, 1.0 if single else target.weight / whole)
+        _share(held, outcome.call, target, request, 1.0 if single else target.weight / whole, alpn)
         for target, request in targets
     )
     outcome = outcome._replace(shares=shares)
@@ -278,7 +280,9 @@ def _sent(held: Holdings, outcome: Outcome, targets: Iterable[tuple[Target, Requ
     return outcome._replace(chances=(*outcome.chances, *chances), detail=detail)
 
 
-def _share(held: Holdings, call: Call, target: Target, request: Request | None, share: float) -> Share:
+def _share(
+    held: Holdings, call: Call, target: Target, request: Request | None, share: float, alpn: tuple[str, ...]
+) -> Share:
     name = target.cluster
     if target.header:
         sent = dict(request.headers) if request else {}
@@ -289,8 +293,18 @@ def _share(held: Holdings, call: Call, target: Target, request: Request | None, 
     members = _usable(held.members(upstream))
     if upstream.discovery == "ORIGINAL_DST":
         members = (Member(call.address, call.port),)
-    tls = tuple(dict.fromkeys(upstream.tls_of(member) for member in members)) or (upstream.tls,)
-    return Share(name, share, discovery=upstream.discovery, members=members, tls=tls, request=request)
+    tls = tuple(upstream.tls_of(member) for member in members)
+    if alpn:
+        tls = tuple(each._replace(alpn=alpn) if each.mode != "PLAINTEXT" else each for each in tls)
+    return Share(
+        name,
+        share,
+        discovery=upstream.discovery,
+        members=members,
+        tls=tls,
+        request=request,
+        config=upstream.config,
+    )
 
 
 def _usable(members: Sequence[Member]) -> tuple[Member, ...]:

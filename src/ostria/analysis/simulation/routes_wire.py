@@ -10,6 +10,7 @@ from envoy.config.route.v3.route_components_pb2 import VirtualHost as VirtualHos
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.cors.v3.cors_pb2 import CorsPolicy
 from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
+from envoy.extensions.filters.http.set_filter_state.v3.set_filter_state_pb2 import Config as FilterStateConfig
 
 from ostria.analysis.simulation.model import (
     AppendAction,
@@ -37,7 +38,8 @@ from ostria.analysis.simulation.model import (
     TextKind,
 )
 
-_FAULT, _CORS = "envoy.filters.http.fault", "envoy.filters.http.cors"
+_FAULT, _CORS, _ALPN = "envoy.filters.http.fault", "envoy.filters.http.cors", "istio.alpn"
+_OFFERED = "envoy.network.application_protocols"  # The filter state that says what is offered.
 _DENOMINATORS = (100, 10_000, 1_000_000)
 _STATUS = {
     RedirectAction.MOVED_PERMANENTLY: 301,
@@ -59,7 +61,7 @@ _TLS = {
 }
 
 # What a route may say that has no bearing on where a call goes, or that is read elsewhere.
-_QUIET_FILTERS = {_FAULT, _CORS, "istio.alpn"}
+_QUIET_FILTERS = {_FAULT, _CORS, _ALPN}
 _READ_MATCH = {
     "prefix", "path", "safe_regex", "path_separated_prefix", "connect_matcher", "case_sensitive", "runtime_fraction",
     "headers", "query_parameters", "grpc",
@@ -113,6 +115,7 @@ def _route(message: Untyped) -> RouteEntry:
         fault=_fault(filters[_FAULT]) if _FAULT in filters else None,
         cors=_cors(filters[_CORS]) if _CORS in filters else None,
         config=istio["istio"]["config"] if "istio" in istio and "config" in istio["istio"] else "",
+        alpn=_alpn(filters[_ALPN]) if _ALPN in filters else (),
         unread=tuple(sorted(set(filters) - _QUIET_FILTERS)),
     )
 
@@ -281,6 +284,12 @@ def _unwrapped(config: Untyped, message_type: Untyped) -> Untyped:
     if config.type_url.endswith(".FilterConfig"):
         config = FilterConfig.FromString(config.value).config
     return message_type.FromString(config.value)
+
+
+def _alpn(config: Untyped) -> tuple[str, ...]:
+    values = _unwrapped(config, FilterStateConfig).on_request_headers
+    texts = [each.format_string.text_format_source.inline_string for each in values if each.object_key == _OFFERED]
+    return tuple(texts[0].split(",")) if texts else ()
 
 
 def _fault(config: Untyped) -> Fault:
