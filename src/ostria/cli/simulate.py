@@ -117,13 +117,13 @@ def _simulate(db: Engine, args: argparse.Namespace, namespace: str) -> Trace:
 def _show(
     trace: Trace, args: argparse.Namespace, context: Context, locate: Callable[[ObjectKey, str], Origin | None] | None
 ) -> int:
-    from ostria.analysis.simulation import telling
+    from ostria.analysis import simulation
 
     if args.output == "json":
-        context.output.document("Simulation", telling.document(trace))
+        context.output.document("Simulation", simulation.document(trace))
         return Exit.FAILED if trace.failure else Exit.OK
-    context.output.data(telling.steps(trace))
+    context.output.data(simulation.steps(trace))
     if trace.failure:
-        where, hint = telling.culprit(trace, locate)
+        where, hint = simulation.culprit(trace, locate)
         raise CliError(f"the call fails: {trace.detail}", where, hint)
     return Exit.OK

@@ -24,6 +24,7 @@ from ostria.analysis.simulation.callers import UnknownWorkload, gateways, pod_of
 from ostria.analysis.simulation.holdings import Holdings
 from ostria.analysis.simulation.places import UrlError, call_to
 from ostria.analysis.simulation.resolve import resolve
+from ostria.analysis.simulation.telling import culprit, document, steps, told
 from ostria.analysis.simulation.trace import Decider, Received, Trace, simulate
 
 __all__ = [
@@ -44,8 +45,12 @@ __all__ = [
     "UnknownWorkload",
     "UrlError",
     "call_to",
+    "culprit",
+    "document",
     "gateways",
     "pod_of",
     "resolve",
     "simulate",
+    "steps",
+    "told",
 ]
