@@ -73,23 +73,16 @@ def _wildcard_host(case: Case) -> bool:
 def _own_endpoint(case: Case) -> bool:
     """Whether an endpoint of a ServiceEntry stands at the proxy's own address, and something is to come of it."""
     addresses = case["proxy"].get("ipAddresses") or ["1.1.1.1"]
-    if not any(f"- address: {address}" in _text(case) for address in addresses):
-        return False
-    expected = [call["expect"].get("cluster", "") for call in case.get("calls", ())]
-    return case["proxy"]["type"] == "router" or any(name.startswith("inbound|") for name in expected)
+    named = any(f"- address: {address}" in _text(case) for address in addresses)
+    return named and case["proxy"]["type"] == "router"
 
 
 WAITING = (
     Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),
     Rule("Ingress", _says("kind: Ingress")),
-    Rule(
-        "ServiceEntry: the workload itself as an endpoint, by its address",
-        lambda case: _own_endpoint(case) and "ingress:" not in _text(case),
-    ),
-    Rule("EndpointSlice: the workload itself as an endpoint", lambda case: bool(case.get("instances"))),
+    Rule("Gateway: ports of a ServiceEntry that is the gateway's own service", _own_endpoint),
     Rule("ServiceEntry: blocks of addresses", _says("kind: ServiceEntry", "addresses:", "/32")),
     Rule("headless services", _says("clusterIP: None")),
-    Rule("ExternalName services with routes of their own", _says("type: ExternalName", "http:")),
     Rule("outbound traffic policy", lambda case: "outboundTrafficPolicy" in (case.get("meshConfig") or {})),
     Rule("VirtualService: wildcard hosts that cover no service", _wildcard_host),
 )

@@ -6,8 +6,9 @@ import pytest
 
 from doubles.meshes import Mesh, service
 from ostria.mesh.model import Protocol
-from ostria.mesh.services import protocol_of, wildcards_over
+from ostria.mesh.protocols import protocol_of
 from ostria.mesh.services import service as service_of
+from ostria.mesh.services import wildcards_over
 from ostria.resources.kubernetes import ServicePort
 
 ENTRY = """

@@ -14,6 +14,7 @@ from ostria.resources import objects
 from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.virtual_service import VirtualService
+from ostria.resources.workload_group import WorkloadGroup
 
 Fields = Iterator[tuple[str, object]]
 """Field paths and their values; one that is false in Python's sense is not written."""
@@ -43,7 +44,6 @@ def _destination_rule(value: dr.DestinationRule) -> Fields:
 
 
 def _service_entry(value: ServiceEntry) -> Fields:
-    yield "spec.workloadSelector", value.spec.workload_selector
     yield "spec.resolution", value.spec.resolution == "DYNAMIC_DNS"
 
 
@@ -55,11 +55,16 @@ def _sidecar(value: Sidecar) -> Fields:
         yield f"spec.egress[{number}].captureMode", listener.capture_mode == "NONE"
 
 
+def _workload_group(value: WorkloadGroup) -> Fields:
+    yield "spec", value.spec
+
+
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "VirtualService": _virtual_service,
     "DestinationRule": _destination_rule,
     "ServiceEntry": _service_entry,
     "Sidecar": _sidecar,
+    "WorkloadGroup": _workload_group,
 }
 
 

@@ -106,7 +106,7 @@ def _outbound(db: Engine, ref: ClusterRef, namespace: str, proxy_type: ProxyType
         origin=min(known.origins) if known.origins else None,
     )
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})
-    return fragment(ref.name, body, known.origins | {found.origin}, references)
+    return fragment(ref.name, body, known.origins | found.origins, references)
 
 
 def _inbound(db: Engine, number: int, client: ClientTraits) -> Fragment | None:

@@ -78,8 +78,9 @@ _AUTO_WAYS = {
         _Way(http=False, terminate=False, transport=_RAW),
         _OWN_TLS,
     ),
-    # Envoy compares the transport first and never comes back from it, so a port's ways name it all or not at all.
-    MutualTls.DISABLE: (_DETECTED_HTTP._replace(transport=""), _Way(http=False, terminate=False)),
+    # Envoy compares the transport first and never comes back from it, so a port's ways name it all or not at all. What
+    # a TLS client offers is no sign of plaintext, so all of them do.
+    MutualTls.DISABLE: (_DETECTED_HTTP, _Way(http=False, terminate=False, transport=_RAW), _OWN_TLS),
 }
 
 

@@ -49,6 +49,8 @@ def _everywhere(installation: Installation) -> list[dict[str, Any]]:
         if kind.ours:
             ours.setdefault(kind.group, []).append(kind.plural)
     rules += [_rule(group, sorted(plurals), "patch") for group, plurals in sorted(ours.items())]
+    # Statuses that istiod writes: the addresses that it gives.
+    rules.append(_rule("networking.istio.io", ["serviceentries/status"], "patch"))
     rules += [
         # What is to be made has no name yet that a rule could go by.
         _rule("", ["configmaps"], "create"),

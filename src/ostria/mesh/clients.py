@@ -9,7 +9,8 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.attachments import attached_scope
 from ostria.mesh.gateways import gateway_scope
-from ostria.mesh.inbound import inbound_scope
+from ostria.mesh.inbound import inbound_scope, serving
+from ostria.mesh.services import node_matters
 from ostria.mesh.sidecar_ingress import needs_address
 from ostria.mesh.sidecars import sidecar_labels, sidecar_of
 from ostria.mesh.traits import ClientTraits, Pairs, ProxyType, Scope
@@ -44,6 +45,18 @@ def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = (
         labels = tuple(pair for pair in found.labels if pair in chosen)
         sidecar = sidecar_of(db, found.namespace, labels)
         scope |= Scope(addresses=sidecar is not None and needs_address(db, sidecar))
-    scope |= attached_scope(db, found.namespace)
-    traits = ClientTraits(found.proxy_type, found.namespace, found.labels, sidecar, found.addresses, version, metadata)
-    return scope.project(traits)
+    scope |= attached_scope(db, found.namespace) | Scope(serving=True, node=node_matters(db), dns=True)
+    return scope.project(
+        ClientTraits(
+            found.proxy_type,
+            found.namespace,
+            found.labels,
+            sidecar,
+            found.addresses,
+            version,
+            metadata,
+            serving(db, pod),
+            found.node,
+            found.dns,
+        )
+    )

@@ -1,6 +1,6 @@
-"""Where a service port is served: EndpointSlices and ServiceEntries, joined with what stands behind the address.
+"""Where a service port is served: EndpointSlices, ServiceEntries and the workloads that either kind of service selects.
 
-EndpointSlice, ServiceEntry, workload, peer mode -> endpoints(host, namespace, port)
+EndpointSlice, ServiceEntry, workload, peer mode -> declared_endpoints(object) -> endpoints(host, namespace, port)
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from collections.abc import Iterator
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
-from ostria.mesh.model import ClusterRef, Endpoint, Health, MutualTls, Resolution, Service, ServicePort
+from ostria.mesh.model import ClusterRef, Endpoint, Health, Labels, MutualTls, ServicePort
 from ostria.mesh.security import peer_mode_of
 from ostria.mesh.services import service
-from ostria.mesh.settings import settings, trust_domain
-from ostria.mesh.workloads import spiffe_id, workload
+from ostria.mesh.workloads import Workload, is_ready, node_locality, outside_workload, selected, workload
 from ostria.resources import Object, objects
 from ostria.resources.kubernetes import Endpoint as SliceEndpoint
 from ostria.resources.kubernetes import EndpointSlice
 from ostria.resources.kubernetes import Service as KubernetesService
-from ostria.resources.service_entry import ServiceEntry, WorkloadEntrySpec
+from ostria.resources.service_entry import ServiceEntry
 
 SERVICE_NAME = "kubernetes.io/service-name"
+
+UNIX = "unix://"
 
 
 def _of_service(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
@@ -40,7 +41,9 @@ def endpoints(db: Engine, host: str, namespace: str, port: int) -> tuple[Endpoin
     described = found.port(port) if found else None
     if found is None or described is None:
         return ()
-    distinct = set(_from_object(db, found, described))
+    distinct: set[Endpoint] = set()
+    for key in (found.origin, *found.others):
+        distinct.update(declared_endpoints(db, key, host, described))
     return tuple(sorted(distinct, key=lambda endpoint: (endpoint.addresses, endpoint.port, endpoint.health)))
 
 
@@ -62,20 +65,69 @@ def accounts(db: Engine, host: str, namespace: str, port: int) -> tuple[str, ...
     return tuple(sorted({*own, *vouched}))
 
 
-def _from_object(db: Engine, found: Service, port: ServicePort) -> Iterator[Endpoint]:
-    value = objects(db, found.origin)
+@query
+def declared_endpoints(db: Engine, key: ObjectKey, host: str, port: ServicePort) -> tuple[Endpoint, ...]:
+    """What one object says of one port of a host: its own endpoints, and those that it selects."""
+    value = objects(db, key)
     if isinstance(value, KubernetesService):
-        if found.resolution is Resolution.DNS:
-            yield Endpoint((value.spec.external_name,), port.number, found.namespace)
-        else:
-            for key in slices_of(db, (found.namespace, found.name)):
-                yield from slice_endpoints(db, key, port.name)
-    elif isinstance(value, ServiceEntry):
-        declared = value.spec.endpoints
-        for entry in declared:
-            yield _from_entry(db, found, port, entry)
-        if not declared and found.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN):
-            yield Endpoint((found.host,), _target(port), found.namespace)
+        found = list(_from_slices(db, key, port))
+        selector = tuple(sorted(value.spec.selector.items()))
+        found += _of_workloads(db, "WorkloadEntry", key.namespace, selector, port)
+        return tuple(found)
+    if not isinstance(value, ServiceEntry) or value.spec.resolution in ("NONE", "DYNAMIC_DNS"):
+        return ()
+    own = next((each for each in value.spec.ports if each.number == port.number), None)
+    if own is None:
+        return ()
+    port = ServicePort(own.number, own.name, port.protocol, own.target_port or own.number)
+    if value.spec.workload_selector:
+        selector = tuple(sorted(value.spec.workload_selector.labels.items()))
+        return tuple(
+            endpoint
+            for kind in ("Pod", "WorkloadEntry")
+            for endpoint in _of_workloads(db, kind, key.namespace, selector, port)
+        )
+    listed = [outside_workload(db, key.namespace, "", endpoint, endpoint.labels) for endpoint in value.spec.endpoints]
+    if not value.spec.endpoints and value.spec.resolution in ("DNS", "DNS_ROUND_ROBIN"):
+        return (Endpoint((host,), _target(port), key.namespace),)
+    return tuple(_of_workload(db, each, port, key.cluster) for each in listed if each.addresses)
+
+
+def _of_workloads(db: Engine, kind: str, namespace: str, selector: Labels, port: ServicePort) -> Iterator[Endpoint]:
+    for key in selected(db, kind, namespace, selector):
+        found = workload(db, key)
+        if found is not None and found.addresses and is_ready(db, key):
+            yield _of_workload(db, found, port, key.cluster)
+
+
+def _of_workload(db: Engine, found: Workload, port: ServicePort, cluster: str) -> Endpoint:
+    number = _number(found, port)
+    plain = peer_mode_of(db, found.namespace, found.labels).of_port(number) is MutualTls.DISABLE
+    return Endpoint(
+        addresses=found.addresses,
+        port=0 if found.addresses[0].startswith(UNIX) else number,
+        namespace=found.namespace,
+        labels=found.labels,
+        identity=found.identity if found.mesh_tls else "",
+        mesh_tls=found.mesh_tls and not plain,
+        weight=found.weight or 1,
+        locality=found.locality,
+        network=found.network,
+        cluster=cluster,
+        workload=found.owner,
+        node=found.node,
+    )
+
+
+def _number(found: Workload, port: ServicePort) -> int:
+    """The workload's own number for a service port: by the port's name, by its target's name, else the target."""
+    own = dict(found.ports)
+    return own.get(port.name) or own.get(str(port.target)) or _target(port)
+
+
+def _from_slices(db: Engine, key: ObjectKey, port: ServicePort) -> Iterator[Endpoint]:
+    for each in slices_of(db, (key.namespace, key.name)):
+        yield from slice_endpoints(db, each, port.name)
 
 
 @query
@@ -105,7 +157,16 @@ def _from_slice(db: Engine, key: ObjectKey, each: SliceEndpoint, port: int) -> E
         else None
     )
     if pod is None:
-        return Endpoint((each.addresses[0],), port, key.namespace, health=health, cluster=key.cluster)
+        return Endpoint(
+            (each.addresses[0],),
+            port,
+            key.namespace,
+            health=health,
+            locality=node_locality(db, key.cluster, each.node_name) if each.node_name else "",
+            cluster=key.cluster,
+            node=each.node_name or "",
+            hostname=each.hostname or "",
+        )
     takes_tls = pod.mesh_tls and peer_mode_of(db, pod.namespace, pod.labels).of_port(port) is not MutualTls.DISABLE
     return Endpoint(
         # A slice holds one family, and the pod knows both: the two slices of a dual-stack service name one place.
@@ -119,24 +180,8 @@ def _from_slice(db: Engine, key: ObjectKey, each: SliceEndpoint, port: int) -> E
         locality=pod.locality,
         cluster=key.cluster,
         workload=pod.owner,
-    )
-
-
-def _from_entry(db: Engine, found: Service, port: ServicePort, entry: WorkloadEntrySpec) -> Endpoint:
-    labels = tuple(sorted(entry.labels.items()))
-    account = entry.service_account
-    mesh_tls = not found.external and dict(labels).get("security.istio.io/tlsMode") == "istio"
-    return Endpoint(
-        addresses=(entry.address,),
-        port=entry.ports.get(port.name) or _target(port),
-        namespace=found.namespace,
-        labels=labels,
-        identity=spiffe_id(trust_domain(db), found.namespace, account) if account else "",
-        mesh_tls=mesh_tls,
-        weight=entry.weight or 1,
-        locality=entry.locality,
-        network=entry.network,
-        cluster=settings(db).cluster,
+        node=pod.node,
+        hostname=each.hostname or "",
     )
 
 

@@ -20,7 +20,8 @@ from ostria.mesh.model import (
     Route,
     ServerTls,
 )
-from ostria.mesh.services import age, canonical, is_visible, parse_protocol
+from ostria.mesh.protocols import parse_protocol
+from ostria.mesh.services import age, canonical, is_visible
 from ostria.mesh.traits import ClientTraits
 from ostria.mesh.virtual_services import Place, bound, http_routes, visible_in
 from ostria.resources import by_kind, objects

@@ -13,8 +13,16 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination, destination_scope
 from ostria.mesh.model import ClusterRef, Egress, Protocol, Resolution, Service, ServicePort
-from ostria.mesh.routes import PORT_OF_UNDECLARED, at_address, undeclared, undeclared_hosts
-from ostria.mesh.services import hosts_in, is_visible, service, service_namespaces, service_scope, services_of
+from ostria.mesh.routes import PORT_OF_UNDECLARED, undeclared, undeclared_hosts
+from ostria.mesh.services import (
+    at_address,
+    hosts_in,
+    is_visible,
+    service,
+    service_namespaces,
+    service_scope,
+    services_of,
+)
 from ostria.mesh.sidecars import called_by_rules, egress_for, egress_of, known_hosts, known_rules, outbound_policy
 from ostria.mesh.traits import Scope
 

@@ -7,11 +7,9 @@ Clients that see the same thing share one value: ask with traits projected on `v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ostria.base import ObjectKey
 from ostria.base.hosts import is_wildcard
-from ostria.engine import Engine, Index, query
+from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination_scope, traffic_policy
 from ostria.mesh.model import (
     ClusterRef,
@@ -26,6 +24,8 @@ from ostria.mesh.model import (
     WeightedTarget,
 )
 from ostria.mesh.services import (
+    aliases,
+    at_address,
     canonical,
     declarations,
     declaring,
@@ -49,23 +49,11 @@ from ostria.mesh.virtual_services import (
     speaking_for,
     visible_in,
 )
-from ostria.resources import Object, objects
-from ostria.resources.kubernetes import Service as KubernetesService
-from ostria.resources.service_entry import ServiceEntry
+from ostria.resources import objects
 from ostria.resources.virtual_service import VirtualService
 
 # Hosts that no service declares are routed on HTTP's own port, as Istio does.
 PORT_OF_UNDECLARED = 80
-
-
-def _addresses(key: ObjectKey, value: Object) -> Iterator[str]:
-    if isinstance(value, KubernetesService):
-        yield from {value.spec.cluster_ip, *value.spec.cluster_ips} - {"", "None"}
-    elif isinstance(value, ServiceEntry):
-        yield from set(value.spec.addresses)
-
-
-at_address = Index("mesh.routes.at_address", objects, _addresses)
 
 
 @query
@@ -73,9 +61,12 @@ def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     """What tells sidecars apart that call a host on a port."""
     namespaces = service_scope(db, host) | destination_scope(db, host)
     namespaces |= {found.namespace for found in declarations(db, host) if found.in_cluster}
+    others = aliases(db, host)
+    namespaces |= {alias.namespace for alias in others}.union(*(alias.visible_in - {"*"} for alias in others))
     scope = Scope(namespaces=namespaces)
-    for key in candidates(db, host):
-        scope |= rule_scope(db, key) | Scope(sidecar=True)
+    for each in (host, *(alias.host for alias in others)):
+        for key in candidates(db, each):
+            scope |= rule_scope(db, key) | Scope(sidecar=True)
     return scope
 
 
@@ -103,7 +94,7 @@ def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> Virt
     elif not (described.protocol.is_http or described.protocol is Protocol.AUTO):
         return None
     else:
-        domains = _domains(db, found, client.namespace)
+        domains = _domains(db, found, port, client)
     place = Place(MESH, port, client.namespace, client.labels)
     routes = http_routes(db, key, place) if key else ()
     spoken = bool(key and has_http_rules(db, key))
@@ -114,7 +105,7 @@ def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> Virt
         name=f"{host}:{port}",
         domains=domains,
         routes=routes,
-        origins=frozenset(origins | ({found.origin} if found else set())),
+        origins=frozenset(origins | (found.origins if found else set())),
     )
 
 
@@ -138,17 +129,32 @@ def _default_route(db: Engine, found: Service, port: ServicePort, namespace: str
     )
 
 
-def _domains(db: Engine, found: Service, namespace: str) -> tuple[str, ...]:
-    """Every way in which a client in `namespace` may spell a service, each spelled by one service only."""
+def _domains(db: Engine, found: Service, port: int, client: ClientTraits) -> tuple[str, ...]:
+    """Every way in which a client may spell a service, each spelled by one service only."""
+    namespace = client.namespace
     names = [found.host]
     if found.in_cluster:
-        short = [f"{found.name}.{found.namespace}", f"{found.name}.{found.namespace}.svc"]
-        if namespace == found.namespace:
-            short.insert(0, found.name)
-        # A ServiceEntry may declare a host that is spelled like another service's short form; it goes first.
-        names += [name for name in short if all(key.kind == "Service" for key in declaring(db, name))]
-    names += [bracketed(ip) for ip in found.addresses if "/" not in ip and _first_at(db, ip) == found.origin]
+        names += _short_names(db, found.name, found.namespace, namespace)
+        if found.headless:
+            # Each of its pods may have a name of its own: web-0.web.
+            names += [f"*.{name}" for name in names]
+    for alias in aliases(db, found.host):
+        if is_visible(alias.visible_in, namespace):
+            # Who has rules of their own for a name takes it, in the only table that such rules are in.
+            own = port == PORT_OF_UNDECLARED and rule_for(db, alias.host, port, namespace, client.sidecar)
+            names += [] if own else [alias.host]
+            names += _short_names(db, alias.name, alias.namespace, namespace)
+    names += [bracketed(ip) for ip in found.addresses if "/" not in ip and _first_at(db, ip) in found.origins]
     return tuple(dict.fromkeys(names))
+
+
+def _short_names(db: Engine, name: str, of: str, namespace: str) -> list[str]:
+    """The short forms of a Kubernetes Service's name.
+
+    A ServiceEntry may declare a host that is spelled like one of them, and goes first.
+    """
+    short = [*([name] if namespace == of else []), f"{name}.{of}", f"{name}.{of}.svc"]
+    return [each for each in short if all(key.kind == "Service" for key in declaring(db, each))]
 
 
 def bracketed(address: str) -> str:

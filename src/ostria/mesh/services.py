@@ -2,44 +2,44 @@
 
     Service, ServiceEntry -> services_of(object) -> service(host, seen from a namespace), hosts_in, hosts_on_port
 
-A host may be declared by several objects; who sees which is decided here and nowhere else.
+A host may be declared by several objects; who sees which, and what they are together, is decided here and nowhere
+else. ExternalName Services declare no host: they are other names of one (`aliases`).
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.base.hosts import expand
 from ostria.engine import Engine, Index, query
-from ostria.mesh.model import Protocol, Resolution, Service, ServicePort
+from ostria.mesh.allocation import allocated
+from ostria.mesh.model import Nearness, Resolution, Service, ServicePort
+from ostria.mesh.protocols import parse_protocol, protocol_of
 from ostria.mesh.settings import default_export_to, settings
 from ostria.resources import Object, objects
 from ostria.resources.kubernetes import Service as KubernetesService
 from ostria.resources.kubernetes import ServicePort as KubernetesPort
+from ostria.resources.kubernetes import ServiceSpec
 from ostria.resources.service_entry import ServiceEntry
 
 EXPORT_ANNOTATION = "networking.istio.io/exportTo"
+DISTRIBUTION_ANNOTATION = "networking.istio.io/traffic-distribution"
 
 EVERYWHERE = frozenset({"*"})
-
-# istio.io, Protocol Selection: server-first protocols on their well-known ports are never sniffed.
-SERVER_FIRST_PORTS = {25: Protocol.TCP, 53: Protocol.TCP, 3306: Protocol.MYSQL, 27017: Protocol.MONGO}
-
-# kubernetes.io, "Application protocol": the names that Kubernetes itself defines.
-KUBERNETES_APP_PROTOCOLS = {
-    "kubernetes.io/h2c": Protocol.HTTP2,
-    "kubernetes.io/ws": Protocol.HTTP,
-    "kubernetes.io/wss": Protocol.HTTPS,
-}
 
 RESOLUTIONS = {
     "NONE": Resolution.ORIGINAL,
     "STATIC": Resolution.ENDPOINTS,
     "DNS": Resolution.DNS,
     "DNS_ROUND_ROBIN": Resolution.DNS_ROUND_ROBIN,
-    "DYNAMIC_DNS": Resolution.DNS,
+    "DYNAMIC_DNS": Resolution.DYNAMIC_DNS,
 }
+
+# kubernetes.io, "Traffic distribution"; PreferClose is the older name of PreferSameZone.
+NEARNESS = {"PreferClose": Nearness.ZONE, "PreferSameZone": Nearness.ZONE, "PreferSameNode": Nearness.NODE}
 
 
 def canonical(db: Engine, host: str, namespace: str) -> str:
@@ -70,24 +70,62 @@ def wildcards_over(host: str) -> tuple[str, ...]:
 
 def _declared(key: ObjectKey, value: Object) -> Iterator[str]:
     if isinstance(value, KubernetesService):
-        yield f"{key.name}.{key.namespace}.svc"
+        if value.spec.type != "ExternalName":
+            yield f"{key.name}.{key.namespace}.svc"
     elif isinstance(value, ServiceEntry):
         yield from {host.lower() for host in value.spec.hosts}
 
 
 def _namespace(key: ObjectKey, value: Object) -> Iterator[str]:
-    if isinstance(value, KubernetesService | ServiceEntry):
+    if any(_declared(key, value)):
         yield key.namespace
 
 
 def _everywhere(key: ObjectKey, value: Object) -> Iterator[str]:
-    if isinstance(value, KubernetesService | ServiceEntry):
+    if any(_declared(key, value)):
         yield ""
+
+
+def _by_node(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, KubernetesService):
+        near = NEARNESS.get(value.spec.traffic_distribution or "")
+        if value.spec.internal_traffic_policy == "Local" or near is Nearness.NODE:
+            yield ""
+
+
+def _alias(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, KubernetesService) and value.spec.type == "ExternalName":
+        yield value.spec.external_name.lower().removesuffix(".")
+
+
+def virtual_ips(value: KubernetesService | ServiceEntry) -> tuple[str, ...]:
+    """The addresses and CIDR blocks that an object gives its hosts, each in its one spelling."""
+    spec = value.spec
+    if isinstance(spec, ServiceSpec):
+        written = () if spec.type == "ExternalName" else spec.cluster_ips or (spec.cluster_ip,)
+    else:
+        written = spec.addresses
+    found: list[str] = []
+    for address in written:
+        try:
+            network = ipaddress.ip_network(address, strict=False)
+        except ValueError:  # "" and "None" of a Kubernetes Service, or what slipped past validation.
+            continue
+        found.append(str(network if network.num_addresses > 1 else network.network_address))
+    return tuple(dict.fromkeys(found))
+
+
+def _at(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, KubernetesService | ServiceEntry):
+        yield from virtual_ips(value)
 
 
 declaring = Index("mesh.services.declaring", objects, _declared)
 in_namespace = Index("mesh.services.in_namespace", objects, _namespace)
 declarers = Index("mesh.services.declarers", objects, _everywhere)
+bound_to_node = Index("mesh.services.bound_to_node", objects, _by_node)
+aliasing = Index("mesh.services.aliasing", objects, _alias)
+at_address = Index("mesh.services.at_address", objects, _at)
 
 
 @query
@@ -95,7 +133,7 @@ def services_of(db: Engine, key: ObjectKey) -> tuple[Service, ...]:
     """The services that one object declares, one a host."""
     value = objects(db, key)
     if isinstance(value, KubernetesService):
-        return (_from_kubernetes(db, key, value),)
+        return (_from_kubernetes(db, key, value),) if value.spec.type != "ExternalName" else ()
     if isinstance(value, ServiceEntry):
         return tuple(_from_entry(db, key, value, host.lower()) for host in value.spec.hosts)
     return ()
@@ -116,9 +154,38 @@ def service(db: Engine, host: str, namespace: str) -> Service | None:
     `namespace` "" is a client in no particular namespace (see `service_scope`).
     """
     visible = [found for found in declarations(db, host) if is_visible(found.visible_in, namespace)]
-    if visible and visible[0].in_cluster:
-        return visible[0]
-    return next((found for found in visible if found.namespace == namespace), visible[0] if visible else None)
+    if not visible:
+        return None
+    first = visible[0]
+    if not first.in_cluster:
+        first = next((found for found in visible if found.namespace == namespace), first)
+    return _merged(first, [found for found in visible if found is not first]) if len(visible) > 1 else first
+
+
+def _merged(first: Service, rest: list[Service]) -> Service:
+    """A service with what other objects of its namespace add to it (istio.io: ServiceEntry, merging).
+
+    ServiceEntries that find endpoints in the same way are one service with the ports of all; to a Kubernetes Service
+    a ServiceEntry of its host adds endpoints, and never a port.
+    """
+    joined = [
+        found
+        for found in rest
+        if found.namespace == first.namespace and (first.in_cluster or found.resolution is first.resolution)
+    ]
+    if not joined:
+        return first
+    ports, addresses = {port.number: port for port in reversed(first.ports)}, dict.fromkeys(first.addresses)
+    if not first.in_cluster:
+        for found in joined:
+            ports = {port.number: port for port in found.ports} | ports
+            addresses |= dict.fromkeys(found.addresses)
+        first = first._replace(
+            ports=tuple(ports[number] for number in sorted(ports)),
+            addresses=tuple(addresses),
+            accounts=tuple(dict.fromkeys(account for found in (first, *joined) for account in found.accounts)),
+        )
+    return first._replace(others=tuple(found.origin for found in joined))
 
 
 @query
@@ -142,6 +209,18 @@ def is_visible(visible_in: frozenset[str], namespace: str) -> bool:
 
 
 @query
+def node_matters(db: Engine) -> bool:
+    """Whether any service prefers endpoints on the client's own node."""
+    return bool(bound_to_node(db, ""))
+
+
+@query
+def is_on_node(db: Engine, host: str) -> bool:
+    """Whether a host's endpoints count on the client's own node only (internalTrafficPolicy: Local)."""
+    return any(found.on_node for found in declarations(db, host))
+
+
+@query
 def service_namespaces(db: Engine) -> tuple[str, ...]:
     """The namespaces that declare hosts, sorted.
 
@@ -158,6 +237,39 @@ def hosts_in(db: Engine, namespace: str) -> tuple[str, ...]:
     return tuple(sorted(host for host in declared if declarations(db, host)[0].namespace == namespace))
 
 
+class Alias(NamedTuple):
+    """Another name of a host: an ExternalName Service, by its full name."""
+
+    host: str
+    name: str
+    namespace: str
+    visible_in: frozenset[str]
+    origin: ObjectKey
+
+
+@query
+def aliases(db: Engine, host: str) -> tuple[Alias, ...]:
+    """The ExternalName Services that lead to a host, directly or through one another, sorted."""
+    found: dict[ObjectKey, Alias] = {}
+    ahead = [host]
+    while ahead:
+        for key in aliasing(db, ahead.pop()):
+            alias = _alias_of(db, key)
+            if alias is not None and key not in found and alias.host != host:
+                found[key] = alias
+                ahead.append(alias.host)
+    return tuple(sorted(found.values()))
+
+
+@query
+def _alias_of(db: Engine, key: ObjectKey) -> Alias | None:
+    value = objects(db, key)
+    if not isinstance(value, KubernetesService):
+        return None
+    host = f"{key.name}.{key.namespace}.svc.{settings(db).domain_suffix}"
+    return Alias(host, key.name, key.namespace, _exported(db, key, value), key)
+
+
 def age(db: Engine, key: ObjectKey) -> str:
     """When an object was made, as RFC 3339 text that sorts by time; objects without a time come last.
 
@@ -172,26 +284,29 @@ def age(db: Engine, key: ObjectKey) -> str:
 
 def _from_kubernetes(db: Engine, key: ObjectKey, value: KubernetesService) -> Service:
     spec = value.spec
-    addresses = tuple(ip for ip in (spec.cluster_ips or (spec.cluster_ip,)) if ip and ip != "None")
-    if spec.type == "ExternalName":
-        resolution = Resolution.DNS
-    else:
-        resolution = Resolution.ENDPOINTS if addresses else Resolution.ORIGINAL
-    exported = value.metadata.annotations.get(EXPORT_ANNOTATION)
-    default = default_export_to(db, "Service")
+    distribution = value.metadata.annotations.get(DISTRIBUTION_ANNOTATION) or spec.traffic_distribution or ""
     return Service(
         host=f"{key.name}.{key.namespace}.svc.{settings(db).domain_suffix}",
         namespace=key.namespace,
         name=key.name,
         ports=tuple(_port_of(port) for port in spec.ports),
-        addresses=addresses if resolution is Resolution.ENDPOINTS else (),
-        resolution=resolution,
+        addresses=virtual_ips(value),
+        resolution=Resolution.ORIGINAL if spec.cluster_ip == "None" else Resolution.ENDPOINTS,
         external=False,
         selector=tuple(sorted(spec.selector.items())),
-        visible_in=visibility([part.strip() for part in exported.split(",")] if exported else default, key.namespace),
+        visible_in=_exported(db, key, value),
         accounts=(),
         origin=key,
+        affinity=spec.session_affinity == "ClientIP",
+        on_node=spec.internal_traffic_policy == "Local",
+        nearness=NEARNESS.get(distribution, Nearness.ANY),
     )
+
+
+def _exported(db: Engine, key: ObjectKey, value: KubernetesService) -> frozenset[str]:
+    written = value.metadata.annotations.get(EXPORT_ANNOTATION)
+    default = default_export_to(db, "Service")
+    return visibility([part.strip() for part in written.split(",")] if written else default, key.namespace)
 
 
 def _from_entry(db: Engine, key: ObjectKey, value: ServiceEntry, host: str) -> Service:
@@ -204,13 +319,15 @@ def _from_entry(db: Engine, key: ObjectKey, value: ServiceEntry, host: str) -> S
             ServicePort(port.number, port.name, parse_protocol(port.protocol), port.target_port or port.number)
             for port in spec.ports
         ),
-        addresses=spec.addresses,
+        addresses=virtual_ips(value),
         resolution=RESOLUTIONS[spec.resolution],
         external=spec.location != "MESH_INTERNAL",
         selector=tuple(sorted(spec.workload_selector.labels.items())) if spec.workload_selector else (),
         visible_in=visibility(spec.export_to or default_export_to(db, "ServiceEntry"), key.namespace),
         accounts=spec.subject_alt_names,
         origin=key,
+        allocated=allocated(db, key, host),
+        nearness=NEARNESS.get(value.metadata.annotations.get(DISTRIBUTION_ANNOTATION, ""), Nearness.ANY),
     )
 
 
@@ -223,23 +340,3 @@ def visibility(export_to: list[str] | tuple[str, ...] | None, namespace: str) ->
 
 def _port_of(port: KubernetesPort) -> ServicePort:
     return ServicePort(port.port, port.name, protocol_of(port), port.target_port or port.port)
-
-
-def protocol_of(port: KubernetesPort) -> Protocol:
-    """What a Kubernetes Service port speaks: appProtocol, else the prefix of its name, else to be found out."""
-    if port.protocol == "UDP":
-        return Protocol.UDP
-    if port.app_protocol:
-        known = KUBERNETES_APP_PROTOCOLS.get(port.app_protocol) or parse_protocol(port.app_protocol)
-    else:
-        name = (port.name).lower()
-        known = Protocol.GRPC_WEB if name.startswith("grpc-web") else parse_protocol(name.partition("-")[0])
-    return SERVER_FIRST_PORTS.get(port.port, known) if known is Protocol.AUTO else known
-
-
-def parse_protocol(name: str) -> Protocol:
-    """A protocol by its name in any case; AUTO for names that are not one."""
-    try:
-        return Protocol(name.lower())
-    except ValueError:
-        return Protocol.AUTO

@@ -20,8 +20,8 @@ from ostria.mesh.model import (
     MutualTls,
     ServerTls,
 )
+from ostria.mesh.protocols import parse_protocol
 from ostria.mesh.security import peer_mode_of
-from ostria.mesh.services import parse_protocol
 from ostria.mesh.settings import forwards_to_localhost
 from ostria.resources import objects
 from ostria.resources import sidecar as api

@@ -24,12 +24,12 @@ from ostria.mesh.model import (
     OutboundMode,
     OutboundPolicy,
 )
+from ostria.mesh.protocols import parse_protocol
 from ostria.mesh.services import (
     age,
     canonical,
     declarations,
     in_namespace,
-    parse_protocol,
     service_namespaces,
     services_of,
 )

@@ -31,6 +31,8 @@ class ClientTraits(NamedTuple):
     what it knows of the mesh; None is everything. `addresses` are its pod's, where something has to name them.
     `version` (ISTIO_VERSION) and `metadata` are what its node says of itself, and decide nothing but which patches a
     person meant for it.
+    `serving` are the objects that name the pod's own address as an endpoint of theirs; `node` is where it runs; `dns`
+    says that it asks the mesh for names.
     """
 
     proxy_type: ProxyType = ProxyType.SIDECAR
@@ -40,6 +42,9 @@ class ClientTraits(NamedTuple):
     addresses: tuple[str, ...] = ()
     version: str = ""
     metadata: Pairs = ()
+    serving: tuple[ObjectKey, ...] = ()
+    node: str = ""
+    dns: bool = False
 
     def has_labels(self, selector: tuple[tuple[str, str], ...]) -> bool:
         """Whether the pod has every label of an equality selector."""
@@ -60,6 +65,9 @@ class Scope(NamedTuple):
     addresses: bool = False
     version: bool = False
     metadata: frozenset[tuple[str, str]] | None = frozenset()
+    serving: bool = False
+    node: bool = False
+    dns: bool = False
 
     def project(self, traits: ClientTraits) -> ClientTraits:
         """The traits with everything dropped that this resource does not tell apart."""
@@ -73,6 +81,9 @@ class Scope(NamedTuple):
             traits.addresses if self.addresses else (),
             traits.version if self.version else "",
             _among(traits.metadata, self.metadata),
+            traits.serving if self.serving else (),
+            traits.node if self.node else "",
+            traits.dns if self.dns else False,
         )
 
     def __or__(self, other: object) -> Scope:
@@ -86,6 +97,9 @@ class Scope(NamedTuple):
             self.addresses or other.addresses,
             self.version or other.version,
             None if self.metadata is None or other.metadata is None else self.metadata | other.metadata,
+            self.serving or other.serving,
+            self.node or other.node,
+            self.dns or other.dns,
         )
 
 
@@ -93,5 +107,16 @@ def _among(pairs: Pairs, told_apart: frozenset[tuple[str, str]] | None) -> Pairs
     return pairs if told_apart is None or not pairs else tuple(pair for pair in pairs if pair in told_apart)
 
 
-EACH = Scope(proxy_type=True, namespaces=None, labels=None, sidecar=True, addresses=True, version=True, metadata=None)
+EACH = Scope(
+    proxy_type=True,
+    namespaces=None,
+    labels=None,
+    sidecar=True,
+    addresses=True,
+    version=True,
+    metadata=None,
+    serving=True,
+    node=True,
+    dns=True,
+)
 """Every client may get something of its own."""

@@ -19,6 +19,8 @@ from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.shapes import Object
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.virtual_service import VirtualService
+from ostria.resources.workload_entry import WorkloadEntry
+from ostria.resources.workload_group import WorkloadGroup
 
 
 class Column(NamedTuple):
@@ -150,6 +152,15 @@ _TABLE = (
     Kind(
         "EnvoyFilter", NETWORKING, ("v1alpha3",), "v1alpha3", "envoyfilters", "envoyfilter",
         EnvoyFilter, (), ISTIO, ours=True, validate=validation.validate_envoy_filter,
+    ),
+    Kind(
+        "WorkloadEntry", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "workloadentries", "workloadentry",
+        WorkloadEntry, ("we",), ISTIO, ours=True, validate=validation.validate_workload_entry,
+        columns=(AGE, Column("Address", ".spec.address", description="Where the workload is reached")),
+    ),
+    Kind(
+        "WorkloadGroup", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "workloadgroups", "workloadgroup",
+        WorkloadGroup, ("wg",), ISTIO, ours=True, validate=validation.validate_workload_group, columns=(AGE,),
     ),
     Kind(
         "PeerAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "peerauthentications", "peerauthentication",

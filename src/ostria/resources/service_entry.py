@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from ostria.resources.shapes import Labels, Lenient, Object, Strict, UInt32
+from ostria.resources.workload_entry import WorkloadEntrySpec
 
 
 class ServicePort(Strict, frozen=True):
@@ -15,18 +15,6 @@ class ServicePort(Strict, frozen=True):
     name: str
     protocol: str = ""
     target_port: UInt32 = 0
-
-
-class WorkloadEntrySpec(Strict, frozen=True):
-    """One endpoint outside Kubernetes' own: an IP address, a DNS name or a unix:// path."""
-
-    address: str = ""
-    ports: Mapping[str, UInt32] = {}
-    labels: Labels = {}
-    network: str = ""
-    locality: str = ""
-    weight: UInt32 = 0
-    service_account: str = ""
 
 
 class EndpointSelector(Strict, frozen=True):

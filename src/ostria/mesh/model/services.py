@@ -49,7 +49,16 @@ class Resolution(enum.StrEnum):
     ENDPOINTS = "endpoints"
     DNS = "dns"
     DNS_ROUND_ROBIN = "dns_round_robin"
+    DYNAMIC_DNS = "dynamic_dns"  # The name that the request or the TLS client gives, looked up when it is called.
     ORIGINAL = "original"  # The address that the client itself connected to (headless, resolution NONE).
+
+
+class Nearness(enum.StrEnum):
+    """Which endpoints a Kubernetes Service prefers (kubernetes.io: trafficDistribution)."""
+
+    ANY = ""
+    ZONE = "zone"
+    NODE = "node"
 
 
 class ServicePort(NamedTuple):
@@ -62,7 +71,7 @@ class ServicePort(NamedTuple):
 
 
 class Service(NamedTuple):
-    """A host that the mesh knows, as one object defines it.
+    """A host that the mesh knows, as its objects define it.
 
     `addresses` are its virtual IPs of both families (and CIDR blocks, where a ServiceEntry gives them);
     `selector` chooses the workloads in its namespace that stand behind it.
@@ -79,11 +88,30 @@ class Service(NamedTuple):
     visible_in: frozenset[str]  # Namespaces; {"*"} is everywhere.
     accounts: tuple[str, ...]  # SPIFFE names that the object itself vouches for (ServiceEntry.subjectAltNames).
     origin: ObjectKey
+    allocated: tuple[str, ...] = ()  # Addresses that the mesh gave it; only who asks the mesh's DNS ever calls them.
+    others: tuple[ObjectKey, ...] = ()  # Further objects that add ports and endpoints to it.
+    affinity: bool = False  # One client keeps to one endpoint (sessionAffinity: ClientIP).
+    on_node: bool = False  # Only endpoints on the client's own node count (internalTrafficPolicy: Local).
+    nearness: Nearness = Nearness.ANY
+
+    @property
+    def origins(self) -> frozenset[ObjectKey]:
+        """Every object that has a say in it."""
+        return frozenset((self.origin, *self.others))
+
+    @property
+    def headless(self) -> bool:
+        """Whether a Kubernetes Service without an address of its own defines it: clients call its pods by address."""
+        return self.in_cluster and self.resolution is Resolution.ORIGINAL
 
     @property
     def in_cluster(self) -> bool:
         """Whether a Kubernetes Service defines it, so that short names of it resolve."""
         return self.origin.kind == "Service"
+
+    def addresses_for(self, *, dns: bool) -> tuple[str, ...]:
+        """The virtual IPs that a client may call it at; `dns` says whether the client asks the mesh for names."""
+        return self.addresses or (self.allocated if dns else ())
 
     def port(self, number: int) -> ServicePort | None:
         """The port with this number."""
@@ -101,7 +129,7 @@ class Health(enum.StrEnum):
 class Endpoint(NamedTuple):
     """One place that serves one service port.
 
-    `addresses` holds one address a family, the preferred first; or one host name (DNS), or a Unix path.
+    `addresses` holds one address a family, the preferred first; or one host name (DNS), or one `unix://` path.
     `mesh_tls` says that its proxy takes mutual TLS. `identity` is a SPIFFE id, "" where there is none.
     """
 
@@ -117,3 +145,5 @@ class Endpoint(NamedTuple):
     network: str = ""
     cluster: str = ""
     workload: str = ""
+    node: str = ""
+    hostname: str = ""  # Under which a headless service's pod has a name of its own.

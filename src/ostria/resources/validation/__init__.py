@@ -25,6 +25,8 @@ from ostria.resources.validation.standard_routes import (
     validate_tls_route,
 )
 from ostria.resources.validation.virtual_service import validate_virtual_service
+from ostria.resources.validation.workload_entry import validate_workload_entry
+from ostria.resources.validation.workload_group import validate_workload_group
 
 __all__ = [
     "validate_backend_tls_policy",
@@ -42,4 +44,6 @@ __all__ = [
     "validate_tcp_route",
     "validate_tls_route",
     "validate_virtual_service",
+    "validate_workload_entry",
+    "validate_workload_group",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from ostria.base.hosts import is_dns_label, is_dns_name, is_ip, is_partial, is_wildcard
-from ostria.resources.service_entry import ServiceEntry, ServiceEntrySpec, WorkloadEntrySpec
+from ostria.resources.service_entry import ServiceEntry, ServiceEntrySpec
 from ostria.resources.validation.findings import (
     CONFLICT,
     HTTP_PROTOCOLS,
@@ -26,8 +26,9 @@ from ostria.resources.validation.findings import (
     error,
     warning,
 )
+from ostria.resources.validation.workload_entry import UNIX, check_ports, check_reachable, check_socket
+from ostria.resources.workload_entry import WorkloadEntrySpec
 
-UNIX = "unix://"
 WAYPOINT = "istio.io/use-waypoint"
 
 
@@ -138,26 +139,18 @@ def _dynamic(service: ServiceEntry) -> Findings:
 
 def _endpoint(field: str, endpoint: WorkloadEntrySpec, spec: ServiceEntrySpec, ports: set[str]) -> Findings:
     address = endpoint.address
-    if not address:
-        if endpoint.network:
-            message = "the endpoint has no address and is reached through its network's gateway only"
-            yield warning(NO_EFFECT, f"{field}.address", message)
-        else:
-            yield error(MISSING, f"{field}.address", "an endpoint needs an address")
-    elif address.startswith(UNIX):
+    if address.startswith(UNIX):
         if spec.resolution != "STATIC":
             yield error(CONFLICT, f"{field}.address", "a UNIX socket needs resolution STATIC")
-        if not address.removeprefix(UNIX).startswith(("/", "@")):
-            yield error(INVALID, f"{field}.address", f'"{address[:100]}" is not an absolute path')
-        if endpoint.ports:
-            yield error(CONFLICT, f"{field}.ports", "a UNIX socket has no ports")
+        yield from check_socket(field, endpoint)
+    elif not address:
+        yield from check_reachable(field, endpoint)
     elif spec.resolution == "STATIC" and not is_ip(address):
         yield error(INVALID, f"{field}.address", f'"{address[:100]}" is not an IP address', "use resolution: DNS")
     else:
         yield from check_address(f"{field}.address", address)
-    for name, number in endpoint.ports.items():
-        place = entry(f"{field}.ports", name)
+    for name in endpoint.ports:
         if name not in ports:
-            yield error(INVALID, place, f'the service has no port "{name[:100]}"')
-        yield from check_port(place, number)
+            yield error(INVALID, entry(f"{field}.ports", name), f'the service has no port "{name[:100]}"')
+    yield from check_ports(f"{field}.ports", endpoint)
     yield from check_labels(f"{field}.labels", endpoint.labels)
