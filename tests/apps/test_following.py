@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ostria.apps import following, state, supervisor
+from ostria.apps import following, state, supervisor, unapplied
 from ostria.apps.following import Follower, Memory, enforced
+from ostria.base import Problem
 from ostria.base.yaml import Document, Tree
 from ostria.install import read, render
 from ostria.sources.access import from_kubeconfig
@@ -48,16 +49,18 @@ class Ground:
         self.api = api
         self.folder = folder
         self.said: list[str] = []
+        self.unapplied = memory.with_name(unapplied.NAME)
         self._memory = memory
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[Follower]:
         follower = Follower(self.api, [str(self.folder)], Memory(self._memory), self.said.append)
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(follower.run())
+            tasks = [group.create_task(follower.run()), group.create_task(follower.keep_unapplied(self.unapplied))]
             await follower.settled.wait()
             yield follower
-            task.cancel()
+            for task in tasks:
+                task.cancel()
 
     def save(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)
@@ -186,6 +189,31 @@ async def test_what_the_api_refuses_is_told_at_the_line_of_its_field(tmp_path: p
         await there.hears("error:", "service.yaml:6:")
         there.save("unknown.yaml", "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: a}\n")
         await there.hears("serves no Gadget", "unknown.yaml:1")
+
+
+async def test_what_is_not_applied_is_kept_for_those_who_ask_later_until_it_is_mended(tmp_path: pathlib.Path) -> None:
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: %d}]}\n"
+    async with asyncio.timeout(BOUND), ground(tmp_path) as there, there.following():
+
+        async def lacks(*names: str) -> None:
+            while [_file(problem) for problem in unapplied.read(there.unapplied)] != [*names]:
+                await asyncio.sleep(0.01)
+
+        there.save("a.yaml", MAP % ("a", "1"))
+        there.save("broken.yaml", "metadata: [unclosed\n" + ROUTE)
+        there.save("refused.yaml", service % 99999)
+        there.save("soon.yaml", ROUTE.replace("timeout: 3s", "timeout: soon"))
+        await lacks("broken.yaml", "soon.yaml", "refused.yaml")
+        there.save("broken.yaml", MAP % ("b", "1"))
+        there.save("refused.yaml", service % 99)
+        await lacks("soon.yaml")
+        there.save("soon.yaml", ROUTE)
+        await lacks()
+        assert not there.unapplied.exists()
+
+
+def _file(problem: Problem) -> str:
+    return pathlib.Path(problem.origin.source).name if problem.origin else ""
 
 
 async def test_what_left_a_file_while_nobody_followed_is_deleted_by_the_next_one(tmp_path: pathlib.Path) -> None:

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ostria.apps import state
-from ostria.apps.following import Follower, Memory
+from ostria.apps import state, unapplied
+from ostria.apps.following import BROUGHT, Follower, Memory
 from ostria.base import footprint, logs
 from ostria.sources.access import Access, AccessError, from_kubeconfig
 from ostria.sources.api import Api
@@ -33,14 +33,18 @@ async def run(mesh: state.Mesh, record: state.Record, access: Access) -> None:
     paths = [str(path) for path in record.settings.get("follow") or ()]
     namespace = str(record.settings.get("namespace") or "default")
     async with Api(access, warned=lambda words: log.warning("Warning: %s", words)) as api:
-        follower = Follower(api, paths, Memory(mesh.folder / "brought.json"), log.info, namespace=namespace)
+        follower = Follower(api, paths, Memory(mesh.folder / BROUGHT), log.info, namespace=namespace)
 
         async def tell() -> None:
             await follower.settled.wait()
             log.info(SETTLED, extra={"paths": paths})
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(follower.run(), name="follower"), group.create_task(tell(), name="tell")]
+            tasks = [
+                group.create_task(follower.run(), name="follower"),
+                group.create_task(follower.keep_unapplied(mesh.folder / unapplied.NAME), name="unapplied"),
+                group.create_task(tell(), name="tell"),
+            ]
             await ended.wait()
             for task in tasks:
                 task.cancel()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ostria.apps import state
+from ostria.apps import state, unapplied
 from ostria.base import Level, Problem
 from ostria.base.yaml import Document, Tree, read_documents
 from ostria.resources import KINDS
@@ -29,6 +29,8 @@ from ostria.sources.editing import Editor, Wish, WishError, in_order
 from ostria.sources.folder import FolderSource
 from ostria.sources.manifests import Diff, Identity, Manifest, items
 
+BROUGHT = "brought.json"
+"""The name of the file in a mesh's folder that says which file has brought which object."""
 MANAGER = "ostria-up"
 """The field manager that owns what files say."""
 SILENCE = 5.0
@@ -114,6 +116,7 @@ class Follower:
         self._editor = Editor(api, MANAGER)
         self._paths = paths
         self._memory = memory
+        self._refusals: dict[Identity, Problem] = {}
         self._say = say
         self._namespace = namespace
         self._steps: asyncio.Queue[Diff] = asyncio.Queue()
@@ -122,6 +125,24 @@ class Follower:
         self._hearing = asyncio.Event()
         self.settled = asyncio.Event()
         """Set once what was in the files at the start has been applied, or refused."""
+
+    def unapplied(self) -> tuple[Problem, ...]:
+        """What is wrong with what the files say now, so that it has not been applied."""
+        effective = self._source.state.effective
+        changes = [manifest.change for manifest in effective.values() if manifest.change is not None]
+        broken = [each for change in changes for each in change.problems if each.level is Level.ERROR]
+        refused = [problem for identity, problem in self._refusals.items() if identity in effective]
+        return (*self._source.statistics().problems, *broken, *refused)
+
+    async def keep_unapplied(self, path: Path) -> None:
+        """Keep a file that says so, until cancelled."""
+        told: tuple[Problem, ...] | None = None
+        while True:
+            found = self.unapplied()
+            if found != told:
+                unapplied.write(path, found)
+                told = found
+            await asyncio.sleep(_PAUSE)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -204,7 +225,10 @@ class Follower:
         try:
             wish = await self._editor.wish(document, self._namespace)
         except WishError as error:
-            self._tell(Problem("unknown-kind", Level.ERROR, str(error), None, error.field, manifest.origin, error.hint))
+            self._refuse(
+                manifest,
+                Problem("unknown-kind", Level.ERROR, str(error), None, error.field, manifest.origin, error.hint),
+            )
             return
         title = _title(manifest.identity)
         told_by_istiod = manifest.change is not None and KINDS[manifest.change.key.kind].ours
@@ -219,6 +243,7 @@ class Follower:
                 raise
             self._refused(manifest, wish, error)
             return
+        self._refusals.pop(manifest.identity, None)
         known = self._memory.get(manifest.identity)
         created = done == "created" or (known is not None and known.created)
         self._memory.put(Brought(manifest.origin.source, wish.resource.api_version, manifest.identity, created))
@@ -234,7 +259,11 @@ class Follower:
         field = causes[0].field if causes else ""
         place = wish.document.origin(field) if wish.document.tree.children else manifest.origin
         key = manifest.change.key if manifest.change is not None else None
-        self._tell(Problem("refused", Level.ERROR, error.message or str(error), key, field, place))
+        self._refuse(manifest, Problem("refused", Level.ERROR, error.message or str(error), key, field, place))
+
+    def _refuse(self, manifest: Manifest, problem: Problem) -> None:
+        self._refusals[manifest.identity] = problem
+        self._tell(problem)
 
     async def _delete(self, identity: Identity, file: str) -> None:
         title, name = _title(identity), os.path.basename(file)

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ostria.analysis import findings
-from ostria.apps.following import Memory
+from ostria.apps import unapplied
+from ostria.apps.following import BROUGHT, Memory
 from ostria.base import Problem
 from ostria.base.yaml import Document, read_documents
 from ostria.engine import Engine
@@ -97,10 +98,13 @@ def _document(file: str, problem: Problem) -> Document | None:
     return None
 
 
-async def overview(api: Api, access: Access, memory: Memory) -> Overview:
-    """All of it. Raises ApiError and `sources.api.FAILURES`."""
+async def overview(api: Api, access: Access, folder: Path) -> Overview:
+    """All of it; `folder` is where the mesh keeps its state. Raises ApiError and `sources.api.FAILURES`."""
     workloads, troubles = await pods(api)
-    return Overview(workloads, located(await problems(access), memory), troubles)
+    found = located(await problems(access), Memory(folder / BROUGHT))
+    # What was applied last may have the same fault as what is not applied now; it is told once, at the newer place.
+    waiting = unapplied.read(folder / unapplied.NAME)
+    return Overview(workloads, tuple(dict.fromkeys((*waiting, *found))), troubles)
 
 
 async def pods(api: Api) -> tuple[tuple[Workload, ...], tuple[str, ...]]:

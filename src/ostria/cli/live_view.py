@@ -54,7 +54,6 @@ class LiveView:
 
     async def run(self) -> None:
         """Show it until cancelled; the terminal is left with the last view."""
-        from ostria.apps.following import Memory
         from ostria.apps.overview import overview, pods
         from ostria.sources.access import from_kubeconfig
         from ostria.sources.api import FAILURES, ApiError
@@ -70,7 +69,7 @@ class LiveView:
                         known = self._found
                         if known is None or self._changed or workloads != known.workloads or looks % _ALSO_EACH == 0:
                             self._changed = False
-                            self._found = await overview(api, access, Memory(self._mesh.folder / "brought.json"))
+                            self._found = await overview(api, access, self._mesh.folder)
                         else:
                             self._found = known._replace(troubles=troubles)
                     except (ApiError, CliError, *FAILURES) as error:

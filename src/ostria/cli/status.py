@@ -32,12 +32,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 async def _run(args: argparse.Namespace, context: Context) -> int:
     from ostria.apps import local_mesh, overview
-    from ostria.apps.following import Memory
 
     target = targets.find(args, context)
     async with targets.connect(target, context) as api:
         folder = target.mesh.folder if target.mesh else targets.home(context).state
-        found = await overview.overview(api, target.access, Memory(folder / "brought.json"))
+        found = await overview.overview(api, target.access, folder)
         opened = await local_mesh.gateway(api) if target.mesh else local_mesh.Opened()
     if args.output == "json":
         context.output.document("Status", {"target": target.title, **_fields(found, opened)})
