@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import ipaddress
 import json
 import os
 import ssl
@@ -216,12 +215,11 @@ async def test_the_process_ends_in_order_when_it_is_told_to_and_says_why_it_cann
 
 
 def test_the_environment_is_read_once_into_settings():
-    ranges = {"OSTRIA_SOCKET_MARK": "1337", "OSTRIA_VIRTUAL_RANGES": "10.96.0.0/12"}
-    found = settings_from({"POD_NAMESPACE": "mesh", "REVISION": "prod", **ranges})
+    found = settings_from({"POD_NAMESPACE": "mesh", "REVISION": "prod", "OSTRIA_SOCKET_MARK": "1337"})
     assert found.mesh == MeshSettings(root_namespace="mesh", revision="prod", socket_mark=1337)
     assert found.injection.revision == "prod"
     # Where the mark tells the proxy, its owner does not, and its stream to the control plane goes by its port.
-    assert found.injection.capture == marked(ipaddress.ip_network("10.96.0.0/12"))
+    assert found.injection.capture == marked()
     assert settings_from({}).injection.capture == Capture()
     assert found.injection.discovery_address == "istiod-prod.mesh.svc:15012"
 
@@ -229,5 +227,3 @@ def test_the_environment_is_read_once_into_settings():
 def test_what_cannot_be_read_is_said_and_not_guessed():
     with pytest.raises(ValueError, match="OSTRIA_SOCKET_MARK is a number"):
         settings_from({"OSTRIA_SOCKET_MARK": "x"})
-    with pytest.raises(ValueError, match="OSTRIA_VIRTUAL_RANGES"):
-        settings_from({"OSTRIA_SOCKET_MARK": "1337", "OSTRIA_VIRTUAL_RANGES": "here"})

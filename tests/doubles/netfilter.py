@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ostria.capture import Hook, Outcome, Packet
 from ostria.capture.netlink import Message
-from ostria.capture.plan import Drop, Redirect, Reset, Return
+from ostria.capture.plan import Drop, Redirect, Return
 
 _TABLES = ("raw", "mangle", "nat", "filter")
 
@@ -28,12 +28,12 @@ class _Flow:
 
     @property
     def over(self) -> bool:
-        return isinstance(self.outcome.verdict, Drop | Reset)
+        return isinstance(self.outcome.verdict, Drop)
 
     def zone(self, number: int) -> None:
         self.outcome = Outcome(self.outcome.verdict, self.outcome.zone or number)
 
-    def end(self, verdict: Drop | Reset | Redirect) -> None:
+    def end(self, verdict: Drop | Redirect) -> None:
         self.outcome = Outcome(verdict, self.outcome.zone)
         if isinstance(verdict, Redirect):
             self.packet = self.packet._replace(destination_port=verdict.port)
@@ -85,10 +85,6 @@ class Iptables:
                     return True
                 case "DROP":
                     flow.end(Drop())
-                    return True
-                case "REJECT":
-                    assert options == ["--reject-with", "tcp-reset"]
-                    flow.end(Reset())
                     return True
                 case "CT":
                     flow.zone(int(options[1]))
@@ -227,10 +223,6 @@ def _run(rule: list[tuple[str, dict[int, bytes]]], flow: _Flow) -> bool:
                 register = _attributes(attributes[2])[1]
             case "redir":
                 flow.end(Redirect(struct.unpack(">H", register)[0]))
-                return True
-            case "reject":
-                assert _number(attributes[1]) == 1
-                flow.end(Reset())
                 return True
             case _:
                 raise AssertionError(f"unknown expression {name}")

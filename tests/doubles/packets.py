@@ -110,5 +110,4 @@ def captures() -> st.SearchStrategy[Capture]:
         dns_servers=st.just("*") | _SERVERS,
         drop_invalid=st.booleans(),
         ipv6=st.booleans(),
-        virtual_ranges=_NETWORKS,
     ).filter(lambda capture: bool(capture.proxy_uids or capture.proxy_gids or capture.mark))

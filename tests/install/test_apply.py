@@ -205,7 +205,7 @@ async def test_nobody_waits_in_silence() -> None:
 
 
 async def test_what_was_installed_is_known_later_and_verified() -> None:
-    cluster, machine = Cluster(), OneMachine(("10.96.0.0/12",))
+    cluster, machine = Cluster(), OneMachine()
     await install(cluster, "profile=demo", "meshConfig.accessLogFile=/dev/stderr", machine=machine)
     known = await apply.installed(cluster)
     assert known == installation("profile=demo", "meshConfig.accessLogFile=/dev/stderr", machine=machine)
@@ -218,6 +218,16 @@ async def test_what_was_installed_is_known_later_and_verified() -> None:
         "Checked 3 Istio Deployments",
         "✔ Istio is installed and verified successfully",
     )
+
+
+async def test_what_the_version_before_has_written_is_read() -> None:
+    cluster = Cluster()
+    await install(cluster, machine=OneMachine(7, "1.40.0"))
+    state = next(found for found in cluster.objects.values() if "machine" in (found.get("data") or {}))
+    state["data"]["machine"] = '[["10.96.0.0/12"],7,"1.40.0"]'
+    known = await apply.installed(cluster)
+    assert known is not None
+    assert known.machine == OneMachine(7, "1.40.0")
 
 
 def without_caller(cluster: Cluster) -> None:

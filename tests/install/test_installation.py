@@ -192,11 +192,10 @@ def test_ports_and_ranges_that_are_none_are_refused_before_anything_is_installed
 
 
 def test_on_one_machine_there_is_a_mark_and_no_hub() -> None:
-    machine = OneMachine(("10.96.0.0/12", "fd00:10:96::/112"))
+    machine = OneMachine()
     found, problems = read((), ["profile=demo", "hub=docker.io/istio", "tag=1.25.0"], machine=machine)
     assert found is not None
     assert [(each.code, each.level) for each in problems] == [("not-acted-on", Level.WARNING)]
     assert found.operator.values.pilot.env == {
         "OSTRIA_SOCKET_MARK": "1337",
-        "OSTRIA_VIRTUAL_RANGES": "10.96.0.0/12,fd00:10:96::/112",
     }

@@ -20,7 +20,7 @@ from ostria.kubeapi import crds
 from ostria.kubeapi.schemas import Schemas
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
-MACHINE = OneMachine(("10.96.0.0/12", "fd00:10:96::/112"))
+MACHINE = OneMachine()
 HEAD = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n"
 
 

@@ -23,7 +23,7 @@ from ostria.sources.api import Api, ApiError
 pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300), pytest.mark.xdist_group("live-install")]
 
 BOUND = 90.0
-MACHINE = OneMachine(("10.96.0.0/12", "fd00:10:96::/112"))
+MACHINE = OneMachine()
 ISTIO, SECURITY = "networking.istio.io/v1", "security.istio.io/v1"
 WEB = {
     "apiVersion": "v1",

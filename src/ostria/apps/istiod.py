@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import logging
 import os
 import pathlib
@@ -91,7 +90,7 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         native_sidecars=environ.get("ENABLE_NATIVE_SIDECARS", "true") == "true",
         cluster=environ.get("CLUSTER_ID", defaults.cluster),
         discovery_address=f"istiod{f'-{mesh.revision}' if mesh.revision else ''}.{mesh.root_namespace}.svc:15012",
-        capture=_capture(mesh.socket_mark, environ.get("OSTRIA_VIRTUAL_RANGES", "")),
+        capture=Capture() if mesh.socket_mark is None else msgspec.structs.replace(marked(), mark=mesh.socket_mark),
     )
     if values:
         injection = settings_of(read_values(values), injection)
@@ -102,17 +101,6 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         plugged_in=environ.get("ROOT_CA_DIR", "/etc/cacerts"),
         names=tuple(name for name in environ.get("ISTIOD_CUSTOM_HOST", "").split(",") if name),
     )
-
-
-def _capture(mark: int | None, ranges: str) -> Capture:
-    """A cluster's, or that of one machine, where the proxy is known by its mark."""
-    if mark is None:
-        return Capture()
-    try:
-        virtual = [ipaddress.ip_network(block.strip()) for block in ranges.split(",") if block.strip()]
-    except ValueError as error:
-        raise ValueError(f"OSTRIA_VIRTUAL_RANGES: {error}") from None
-    return msgspec.structs.replace(marked(*virtual), mark=mark)
 
 
 def access_from(environ: Mapping[str, str]) -> Access:

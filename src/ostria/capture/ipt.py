@@ -17,7 +17,6 @@ from ostria.capture.plan import (
     Match,
     Plan,
     Redirect,
-    Reset,
     Return,
     Rule,
     Table,
@@ -132,8 +131,6 @@ def _verdict(verdict: Verdict) -> str:
             return "RETURN"
         case Drop():
             return "DROP"
-        case Reset():
-            return "REJECT --reject-with tcp-reset"
         case Redirect(port):
             return f"REDIRECT --to-ports {port}"
         case Zone(number):

@@ -21,7 +21,6 @@ from ostria.capture.plan import (
     Match,
     Plan,
     Redirect,
-    Reset,
     Return,
     Rule,
     Table,
@@ -43,7 +42,6 @@ _PLACE = {
     Table.RAW: ("filter", -300),
     Table.MANGLE: ("filter", -150),
     Table.NAT: ("nat", -100),
-    Table.FILTER: ("filter", 0),
 }
 
 
@@ -178,7 +176,6 @@ _EQUAL, _UNEQUAL = 0, 1
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _RETURN, _DROP = -5, 0
 _CT_STATE, _CT_ZONE, _CT_INVALID = 0, 17, 1
-_REJECT_WITH_RESET = 1
 _IP_PROTOCOL = {"tcp": 6, "udp": 17}
 # Where the addresses stand in the header: offset by family and field.
 _ADDRESS_AT = {
@@ -226,8 +223,6 @@ def _verdict(verdict: Verdict) -> tuple[bytes, ...]:
             return (_end(_RETURN),)
         case Drop():
             return (_end(_DROP),)
-        case Reset():
-            return (_expression("reject", _be32(1, _REJECT_WITH_RESET), attribute(2, b"\0")),)
         case Redirect(port):
             port_only = _be32(1, _REGISTER), _be32(2, _REGISTER)
             return _immediate(struct.pack(">H", port)), _expression("redir", *port_only)
@@ -307,8 +302,6 @@ def _verdict_words(verdict: Verdict) -> str:
             return "return"
         case Drop():
             return "drop"
-        case Reset():
-            return "reject with tcp reset"
         case Redirect(port):
             return f"redirect to :{port}"
         case Zone(number):

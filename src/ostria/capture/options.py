@@ -38,7 +38,7 @@ def arguments(capture: Capture) -> list[str]:
             found += [option, _joined(value)]
     # Options of our own, for a machine where the proxy is known by a mark on its packets.
     if capture.mark is not None:
-        found += ["--mark", str(capture.mark), "--virtual-ranges", _joined(capture.virtual_ranges)]
+        found += ["--mark", str(capture.mark)]
         found += ["--control-ports", _joined(capture.control_ports)]
     if capture.dns_servers:
         found += ["--dns-servers", _joined(capture.dns_servers)]
@@ -124,7 +124,6 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "-k": ("interfaces_reroute", _names),
     "-c": ("interfaces_exclude", _names),
     "--mark": ("mark", int),
-    "--virtual-ranges": ("virtual_ranges", _networks),
     "--dns-servers": ("dns_servers", _addresses),
 }
 _IGNORED = frozenset({"--log_output_level"})

@@ -17,7 +17,6 @@ from ostria.capture.plan import (
     Match,
     Plan,
     Redirect,
-    Reset,
     Return,
     Rule,
     Table,
@@ -71,7 +70,7 @@ def verdict(plan: Plan, packet: Packet) -> Outcome:
             if not isinstance(rule.verdict, Return):
                 outcome = outcome._replace(verdict=rule.verdict)
             break
-        if isinstance(outcome.verdict, Drop | Reset):
+        if isinstance(outcome.verdict, Drop):
             break
     return outcome
 

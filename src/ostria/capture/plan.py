@@ -32,7 +32,6 @@ class Table(enum.StrEnum):
     RAW = "raw"
     MANGLE = "mangle"
     NAT = "nat"
-    FILTER = "filter"
 
 
 class Hook(enum.StrEnum):
@@ -83,17 +82,13 @@ class Drop(msgspec.Struct, frozen=True):
     """Forget the packet."""
 
 
-class Reset(msgspec.Struct, frozen=True):
-    """Answer with a TCP reset."""
-
-
 class Zone(msgspec.Struct, frozen=True):
     """Track the flow in a zone of its own, unless it is in one already, and go on."""
 
     id: int
 
 
-Verdict = Return | Redirect | Drop | Reset | Zone
+Verdict = Return | Redirect | Drop | Zone
 
 
 class Rule(NamedTuple):
@@ -153,7 +148,6 @@ def _chains(capture: Capture, family: Family) -> Iterator[Chain]:
         (Table.MANGLE, Hook.PREROUTING, _invalid(capture)),
         (Table.NAT, Hook.PREROUTING, _inbound(capture, family)),
         (Table.NAT, Hook.OUTPUT, _outbound(capture, family)),
-        (Table.FILTER, Hook.OUTPUT, _virtual(capture, family)),
     )
     return (Chain(family, table, hook, tuple(rules)) for table, hook, rules in sides)
 
@@ -264,15 +258,6 @@ def _invalid(capture: Capture) -> Iterator[Rule]:
     # A segment out of its window would make the kernel reset the connection that the proxy holds.
     if capture.drop_invalid:
         yield _rule(Drop(), Match(Field.STATE, "invalid"))
-
-
-def _virtual(capture: Capture, family: Family) -> Iterator[Rule]:
-    blocks = tuple(_of(family, capture.virtual_ranges))
-    # The agent marks its calls as the proxy's, and the control plane is behind a virtual address.
-    yield from (_rule(_RETURN, _TCP, _to_port(port)) for port in capture.control_ports if blocks)
-    for block in blocks:
-        for owner in _owners(capture):
-            yield _rule(Reset(), _TCP, Match(Field.DESTINATION, block), owner)
 
 
 def _owners(capture: Capture) -> Iterator[Match]:

@@ -84,15 +84,11 @@ class Capture(msgspec.Struct, frozen=True, kw_only=True):
     drop_invalid: bool = False
     ipv6: bool = True
     loopback: ipaddress.IPv4Network = ipaddress.IPv4Network("127.0.0.1/32")
-    # Addresses that only the proxy can translate: what it sends there itself is reset instead of vanishing.
-    virtual_ranges: tuple[Network, ...] = ()
 
 
-def marked(*virtual_ranges: Network) -> Capture:
-    """The capture of one machine: Envoy is known by its mark, and resets what no Service owns of the virtual ranges."""
-    return Capture(
-        proxy_uids=(), proxy_gids=(), mark=PROXY_ID, virtual_ranges=virtual_ranges, control_ports=(_CONTROL_PORT,)
-    )
+def marked() -> Capture:
+    """The capture of one machine: Envoy is known by its mark."""
+    return Capture(proxy_uids=(), proxy_gids=(), mark=PROXY_ID, control_ports=(_CONTROL_PORT,))
 
 
 def read_annotations(

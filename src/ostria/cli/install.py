@@ -113,12 +113,10 @@ def _text(name: str) -> str:
 
 
 async def machine(api: Api, revision: str) -> OneMachine:
-    """What a mesh of this machine needs: as it was installed, else as the node's network has it."""
+    """What a mesh of this machine needs: as it was installed."""
     from ostria.install import OneMachine, apply
-    from ostria.node.process import Settings
 
     earlier = await apply.installed(api, revision) or await apply.installed(api)
     if earlier is not None and earlier.machine is not None:
         return earlier.machine
-    plan = Settings._field_defaults["plan"]
-    return OneMachine((plan.services_v4, plan.services_v6))
+    return OneMachine()

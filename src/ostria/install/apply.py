@@ -117,7 +117,7 @@ async def installed(api: Sends, revision: str = "") -> Installation | None:
     for found in await _list(api, "ConfigMap", {OWNER: owner_of(revision)}):
         data = found.get("data") or {}
         if found["metadata"]["name"] == owner_of(revision) and "spec" in data:
-            machine = msgspec.json.decode(data["machine"], type=OneMachine) if "machine" in data else None
+            machine = _machine(data["machine"]) if "machine" in data else None
             return restore(msgspec.json.decode(data["spec"]), machine)
     return None
 
@@ -139,11 +139,17 @@ def _stages(parts: Sequence[Part]) -> tuple[Sequence[Part], ...]:
     return (*([part] for part in parts if part not in gateways), gateways)
 
 
+def _machine(text: str) -> OneMachine:
+    written = msgspec.json.decode(text)
+    # Version 0.1.0 wrote a list, which began with the ranges of Services' addresses.
+    return OneMachine(*written[1:]) if isinstance(written, list) else OneMachine(**written)
+
+
 def _state(installation: Installation) -> Document:
     """Where an installation is remembered: what is verified and what a later one starts from."""
     data = {"spec": msgspec.json.encode(installation.spec).decode()}
     if installation.machine is not None:
-        data["machine"] = msgspec.json.encode(installation.machine).decode()
+        data["machine"] = msgspec.json.encode(installation.machine._asdict()).decode()
     name = owner_of(installation.revision)
     return made("ConfigMap", name, installation.namespace, {OWNER: name}, data=data)
 

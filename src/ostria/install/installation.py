@@ -26,18 +26,17 @@ _AT_THE_TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 class OneMachine(NamedTuple):
-    """Where the mesh is to stand if that is one machine: what tells Envoy's packets apart, and what Services' are.
+    """Where the mesh is to stand if that is one machine: what tells Envoy's packets apart.
 
-    Images are names of programs there, so that `hub` and `tag` mean nothing. `virtual_ranges` are CIDRs.
+    Images are names of programs there, so that `hub` and `tag` mean nothing.
     """
 
-    virtual_ranges: tuple[str, ...]
     mark: int = 1337
     envoy_version: str = ""
 
     def spec(self) -> Mapping[str, Any]:
         """What this comes to, as an IstioOperator's spec."""
-        environment = {"OSTRIA_SOCKET_MARK": str(self.mark), "OSTRIA_VIRTUAL_RANGES": ",".join(self.virtual_ranges)}
+        environment = {"OSTRIA_SOCKET_MARK": str(self.mark)}
         if self.envoy_version:
             environment["OSTRIA_ENVOY_VERSION"] = self.envoy_version
         # Nobody holds programs to limits there, and each pod would be told so; a laptop has no 2 GiB to promise.
