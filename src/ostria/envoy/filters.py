@@ -30,7 +30,7 @@ from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER, MESH_ALPN_CONF
 from ostria.envoy.wire import packed
 
 # What the inspectors find in plaintext HTTP (Envoy: HTTP inspector).
-PLAINTEXT_HTTP = ("http/1.0", "http/1.1", "h2c")
+PLAINTEXT_HTTP = ("http/1.1", "h2c")
 
 _HTTP_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
