@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -104,14 +104,15 @@ class LocalMesh:
 
     async def enforce(self, text: str, *names: str) -> None:
         """Apply, and wait until the proxies have accepted these objects (`VirtualService default/reviews`)."""
-        await self._and_enforced(lambda: self.apply(text), names)
+        await self.until_enforced(lambda: self.apply(text), names)
 
     async def withdraw(self, kind: str, name: str, namespace: str = "default") -> None:
         """Delete an object of the mesh's, and wait until the proxies have accepted that."""
         command = ("delete", kind.lower(), name, "-n", namespace)
-        await self._and_enforced(lambda: self.kubectl(*command), [f"{kind} {namespace}/{name}"])
+        await self.until_enforced(lambda: self.kubectl(*command), [f"{kind} {namespace}/{name}"])
 
-    async def _and_enforced(self, act: Callable[[], Any], names: Any) -> None:
+    async def until_enforced(self, act: Callable[[], Any], names: Iterable[str]) -> None:
+        """Do it, and wait until the proxies have accepted what it changes of these objects."""
         before = len(self._enforced)
         await act()
         missing = set(names)
