@@ -76,8 +76,8 @@ def not_built(case: dict[str, Any], config: str) -> str:
         return "VirtualService: redirect.prefixRewrite"
     if "regex: '*'" in config:
         return "VirtualService: a regex that takes everything is presence"
-    if "defaultEndpoint" not in config and "kind: Sidecar" in config:
-        return "Sidecar: a workload without ingress keeps its inbound side"
+    if "defaultEndpoint: :" in config:
+        return "Sidecar: an endpoint that is a port alone"
     if case["viaIngress"] and "number: 81" in config:
         return "gateways: HTTP/1.1 where a port names no protocol"
     return ""
