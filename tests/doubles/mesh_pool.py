@@ -27,9 +27,11 @@ GOVERNED = ObjectKey("", "Sidecar", "shop", "s")
 
 CLIENTS = (
     ClientTraits(ProxyType.SIDECAR, "default", (("app", "reviews"), ("version", "v1"))),
-    ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),)),
+    ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),), locality="eu/a"),
     ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),), GOVERNED),
-    ClientTraits(ProxyType.SIDECAR, "default", (("app", "ratings"),), ObjectKey("", "Sidecar", "default", "s")),
+    ClientTraits(
+        ProxyType.SIDECAR, "default", (("app", "ratings"),), ObjectKey("", "Sidecar", "default", "s"), locality="us/b"
+    ),
     ClientTraits(ProxyType.GATEWAY, "istio-system", (("app", "istio-ingressgateway"), ("istio", "ingressgateway"))),
 )
 
@@ -146,6 +148,25 @@ POOL: dict[str, list[str | None]] = {
             namespace="shop",
         ),
     ],
+    "picky": [
+        None,
+        istio(
+            "DestinationRule",
+            "picky",
+            "{host: reviews, workloadSelector: {matchLabels: {app: ratings}}, trafficPolicy: {"
+            "proxyProtocol: {version: V2},"
+            " loadBalancer: {simple: RANDOM, localityLbSetting: {failoverPriority: [version]}},"
+            " outlierDetection: {consecutive5xxErrors: 1}, retryBudget: {percent: 10}},"
+            " subsets: [{name: v2, labels: {version: v2}}]}",
+        ),
+        istio(
+            "DestinationRule",
+            "picky",
+            "{host: '*', trafficPolicy: {loadBalancer: {localityLbSetting: {distribute:"
+            " [{from: eu/a, to: {eu/a: 80, us: 20}}]}}}}",
+            "istio-system",
+        ),
+    ],
     "gateway": [
         None,
         istio("Gateway", "edge", GATEWAY % (80, "HTTP", "*", "")),
@@ -230,7 +251,7 @@ POOL: dict[str, list[str | None]] = {
             "{applyTo: CLUSTER, match: {context: SIDECAR_OUTBOUND}, patch: {operation: ADD, value:"
             " {name: mine, type: STATIC, connect_timeout: 1s}}},"
             "{applyTo: HTTP_ROUTE, match: {routeConfiguration: {portNumber: 9080}},"
-            " patch: {operation: MERGE, value: {request_headers_to_add: [{header: {key: x, value: y}}]}}}",
+            " patch: {operation: MERGE, value: {request_headers_to_add: [{header: {key: x, value: why}}]}}}",
             "istio-system",
             "workloadSelector: {labels: {app: cart}},",
         ),

@@ -21,6 +21,7 @@ from ostria.base import ObjectKey
 from ostria.envoy import clusters, endpoints, gateways, inbound, listeners, routes, secrets
 from ostria.envoy.access_log import LogFile
 from ostria.envoy.bootstrap import Proxy, bootstrap
+from ostria.mesh.localities import Group
 from ostria.mesh.model import (
     Abort,
     ClientTls,
@@ -39,6 +40,7 @@ from ostria.mesh.model import (
     Inbound,
     InboundPort,
     LoadBalancing,
+    LocalityBalancing,
     MatchKind,
     Mirror,
     MutualTls,
@@ -49,12 +51,14 @@ from ostria.mesh.model import (
     RequestMatch,
     Resolution,
     Retries,
+    RetryBudget,
     Rewrite,
     ServerTls,
     StringMatch,
     Subset,
     TlsMode,
     TrafficPolicy,
+    Warmup,
     WeightedTarget,
 )
 from ostria.mesh.traits import ProxyType
@@ -83,7 +87,7 @@ CLUSTERS = {
         Subset("v1", (("version", "v1"),)),
         TrafficPolicy(
             balancing=LoadBalancing.ROUND_ROBIN,
-            warmup=60_000,
+            warmup=Warmup(60_000, 25.0, 1.5),
             pool=ConnectionPool(
                 connect_timeout=500,
                 max_connections=10,
@@ -109,6 +113,14 @@ CLUSTERS = {
     "tcp": outbound(protocol=Protocol.TCP),
     "unknown-protocol": outbound(protocol=Protocol.AUTO),
     "as-the-caller-does": outbound(TrafficPolicy(pool=ConnectionPool(use_client_protocol=True))),
+    "proxy-protocol-and-retry-budget": outbound(
+        TrafficPolicy(
+            proxy_protocol="V2",
+            retry_budget=RetryBudget(25.0, 5),
+            locality=LocalityBalancing(failover=(("eu", "us"),)),
+            outliers=OutlierDetection(consecutive_5xx=1),
+        )
+    ),
     "ring-hash": outbound(TrafficPolicy(balancing=LoadBalancing.RING_HASH, ring_size=2048)),
     "headless": clusters.outbound_cluster(
         service(resolution=Resolution.ORIGINAL),
@@ -124,7 +136,7 @@ CLUSTERS = {
         None,
         TrafficPolicy(tls=ClientTls(TlsMode.SIMPLE)),
         (),
-        endpoints=(endpoint("api.example.com", port=443),),
+        groups=(Group("", 0, (endpoint("api.example.com", port=443),)),),
     ),
     "mutual-tls-with-files": outbound(
         TrafficPolicy(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from doubles.meshes import Mesh, service
-from ostria.mesh.destinations import destination, traffic_policy
+from ostria.mesh.destinations import destination, locality_interest, traffic_policy
 from ostria.mesh.model import LoadBalancing, TlsMode
 
 HOST = "reviews.default.svc.cluster.local"
@@ -76,3 +76,66 @@ def test_rules_for_one_host_in_one_namespace_are_merged():
     mesh = Mesh(service("reviews", ip="10.96.0.1"), one, two)
     assert [subset.name for subset in destination(mesh.db, HOST, "shop").subsets] == ["v1", "v2"]
     assert balancing(mesh, "shop") is LoadBalancing.RANDOM
+
+
+def test_a_rule_that_selects_workloads_goes_first_for_them_and_is_nobody_elses():
+    mesh = Mesh(
+        service("reviews", ip="10.96.0.1"),
+        rule("own", "shop", "RANDOM", more="subsets: [{name: v1, labels: {version: v1}}]"),
+        rule("picky", "shop", "ROUND_ROBIN", more="workloadSelector: {matchLabels: {app: cart}}"),
+    )
+    cart = (("app", "cart"), ("version", "v1"))
+    assert traffic_policy(mesh.db, HOST, "shop", 9080, "", cart).balancing is LoadBalancing.ROUND_ROBIN
+    assert destination(mesh.db, HOST, "shop", cart).subsets == ()
+    assert balancing(mesh, "shop") is LoadBalancing.RANDOM
+    assert traffic_policy(mesh.db, HOST, "default", 9080, "", cart).balancing is LoadBalancing.LEAST_REQUEST
+
+
+def test_a_subset_replaces_what_the_hosts_port_says():
+    more = """
+  subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {tls: {mode: DISABLE}}}]
+"""
+    own = rule("own", "default", "RANDOM", more=more.strip()).replace(
+        "trafficPolicy: {loadBalancer: {simple: RANDOM}}",
+        "trafficPolicy: {loadBalancer: {simple: RANDOM},"
+        " portLevelSettings: [{port: {number: 81}, tls: {mode: SIMPLE}}]}",
+        1,
+    )
+    mesh = Mesh(service("reviews", ip="10.96.0.1"), own)
+    assert traffic_policy(mesh.db, HOST, "shop", 81, "").tls.mode is TlsMode.SIMPLE
+    found = traffic_policy(mesh.db, HOST, "shop", 81, "v1")
+    assert (found.tls.mode, found.balancing) == (TlsMode.DISABLE, LoadBalancing.LEAST_REQUEST)
+
+
+def mesh_config(text: str) -> str:
+    head = "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '"
+    return f"{head}{text}'}}}}"
+
+
+def test_mesh_config_says_what_holds_where_no_rule_does():
+    mesh = Mesh(service("reviews", ip="10.96.0.1"), mesh_config("{connectTimeout: 3s, h2UpgradePolicy: UPGRADE}"))
+    found = traffic_policy(mesh.db, HOST, "shop", 9080, "").pool
+    assert (found.connect_timeout, found.h2_upgrade) == (3000, True)
+    mesh.apply(
+        rule("own", "default", "RANDOM").replace(
+            "trafficPolicy: {", "trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}, ", 1
+        )
+    )
+    found = traffic_policy(mesh.db, HOST, "shop", 9080, "").pool
+    assert (found.connect_timeout, found.h2_upgrade) == (3000, False)
+
+
+def test_locality_matters_only_where_something_finds_out_what_fails_or_shares_are_given():
+    detecting = "trafficPolicy: {outlierDetection: {consecutive5xxErrors: 3}, "
+    mesh = Mesh(service("reviews", ip="10.96.0.1"), rule("own", "default", "RANDOM"))
+    assert not locality_interest(mesh.db, HOST).matters
+    assert traffic_policy(mesh.db, HOST, "shop", 9080, "").locality is None
+    mesh.apply(rule("own", "default", "RANDOM").replace("trafficPolicy: {", detecting, 1))
+    assert locality_interest(mesh.db, HOST).matters
+    assert traffic_policy(mesh.db, HOST, "shop", 9080, "").locality is not None
+    mesh.apply(mesh_config("{localityLbSetting: {enabled: false}}"))
+    assert traffic_policy(mesh.db, HOST, "shop", 9080, "").locality is None
+    mesh.apply(mesh_config('{localityLbSetting: {distribute: [{from: "*", to: {eu: 100}}]}}')).delete(
+        "DestinationRule", "own"
+    )
+    assert locality_interest(mesh.db, HOST).matters

@@ -44,6 +44,10 @@ def key(name: str, namespace: str = "shop") -> ObjectKey:
     return ObjectKey("", "Sidecar", namespace, name)
 
 
+def of(namespace: str, sidecar: ObjectKey | None) -> ClientTraits:
+    return ClientTraits(namespace=namespace, sidecar=sidecar)
+
+
 SERVICES = (
     service("cart", namespace="shop", ip="10.96.0.1"),
     service("reviews", ip="10.96.0.2"),
@@ -89,15 +93,15 @@ def test_the_selector_goes_first_then_the_namespace_then_the_root_and_the_oldest
 )
 def test_the_hosts_that_are_imported(hosts: tuple[str, ...], known: set[str]):
     mesh = Mesh(*SERVICES, sidecar("own", imports(*hosts)))
-    found = {cluster.host for cluster in outbound_clusters(mesh.db, "shop", key("own"))}
+    found = {cluster.host for cluster in outbound_clusters(mesh.db, of("shop", key("own")))}
     assert found == {f"{host}.svc.cluster.local" for host in known}
 
 
 def test_what_is_private_to_another_namespace_cannot_be_imported():
     private = service("secret", ip="10.96.0.9", annotations={"networking.istio.io/exportTo": "."})
     mesh = Mesh(private, sidecar("own", imports("*/*")))
-    assert outbound_clusters(mesh.db, "shop", key("own")) == ()
-    assert outbound_clusters(mesh.db, "default", key("own"))
+    assert outbound_clusters(mesh.db, of("shop", key("own"))) == ()
+    assert outbound_clusters(mesh.db, of("default", None))
 
 
 def test_a_port_is_for_the_listener_that_names_it_and_the_rest_for_the_one_that_names_none():
@@ -105,7 +109,7 @@ def test_a_port_is_for_the_listener_that_names_it_and_the_rest_for_the_one_that_
       {port: {number: 9080, protocol: HTTP, name: http}, hosts: [default/reviews.default.svc.cluster.local]},
       {hosts: ['istio-system/*']}]}"""
     mesh = Mesh(*SERVICES, sidecar("own", spec))
-    found = {cluster.name for cluster in outbound_clusters(mesh.db, "shop", key("own"))}
+    found = {cluster.name for cluster in outbound_clusters(mesh.db, of("shop", key("own")))}
     assert found == {
         "outbound|9080||reviews.default.svc.cluster.local",
         "outbound|15012||istiod.istio-system.svc.cluster.local",
@@ -128,7 +132,7 @@ def test_virtual_services_count_where_they_are_imported_and_bring_their_destinat
     host = "reviews.default.svc.cluster.local"
     assert rule_for(mesh.db, host, 9080, "shop", key("own")) == ObjectKey("", "VirtualService", "default", "v")
     assert rule_for(mesh.db, host, 9080, "other", key("other", "other")) is None
-    clusters = outbound_clusters(mesh.db, "shop", key("own"))
+    clusters = outbound_clusters(mesh.db, of("shop", key("own")))
     assert ClusterRef("ratings.default.svc.cluster.local", 9080) in clusters
     assert not any(cluster.host.startswith("cart") for cluster in clusters)
 
@@ -156,7 +160,7 @@ def test_the_outbound_policy_is_the_sidecars_else_the_meshs():
     proxy = ClusterRef("reviews.default.svc.cluster.local", 9080)
     assert outbound_policy(mesh.db, key("own"), "shop").proxy == proxy
     # It is held although it is not imported.
-    assert proxy in outbound_clusters(mesh.db, "shop", key("own"))
+    assert proxy in outbound_clusters(mesh.db, of("shop", key("own")))
 
 
 def everything(mesh: Mesh, client: ClientTraits) -> dict[tuple[ResourceType, str], bytes]:

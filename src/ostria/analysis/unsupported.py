@@ -28,19 +28,12 @@ def _virtual_service(value: VirtualService) -> Fields:
 
 
 def _destination_rule(value: dr.DestinationRule) -> Fields:
-    yield "spec.workloadSelector", value.spec.workload_selector
     policies = [("spec.trafficPolicy", value.spec.traffic_policy)]
     policies += [(f"spec.subsets[{n}].trafficPolicy", each.traffic_policy) for n, each in enumerate(value.spec.subsets)]
     for path, policy in policies:
         if policy is None:
             continue
         yield f"{path}.tunnel", policy.tunnel
-        yield f"{path}.proxyProtocol", policy.proxy_protocol
-        yield f"{path}.retryBudget", policy.retry_budget
-        yield (
-            f"{path}.loadBalancer.localityLbSetting",
-            policy.load_balancer and policy.load_balancer.locality_lb_setting,
-        )
 
 
 def _service_entry(value: ServiceEntry) -> Fields:

@@ -18,22 +18,25 @@ from ostria.envoy.clusters import (
     outbound_cluster,
 )
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
-from ostria.mesh.destinations import destination, traffic_policy
+from ostria.mesh.destinations import destination, destination_told_apart, traffic_policy
 from ostria.mesh.endpoints import accounts, called
 from ostria.mesh.gateway_chains import passed_to
 from ostria.mesh.inbound import inbound_of
+from ostria.mesh.localities import arranged
 from ostria.mesh.model import (
     ClientTls,
     ClusterRef,
     ConnectionPool,
+    Endpoint,
     InboundPort,
     OutboundMode,
     Protocol,
     Resolution,
+    Subset,
     TlsMode,
 )
 from ostria.mesh.outbound import client_scope, outbound_clusters, outbound_scope
-from ostria.mesh.services import is_reached_by_address, service
+from ostria.mesh.services import declarations, is_reached_by_address, service
 from ostria.mesh.settings import settings
 from ostria.mesh.sidecar_ingress import inbound_pool
 from ostria.mesh.sidecars import outbound_policy
@@ -51,20 +54,19 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
             own = (DYNAMIC_DNS, *own)
     else:
         own = tuple(cluster.name for cluster in passed_to(db, client))
-    seen = outbound_scope(db).project(client)
-    return (*FIXED, *own, *_outbound_names(db, seen.namespace, seen.sidecar))
+    return (*FIXED, *own, *_outbound_names(db, outbound_scope(db).project(client)))
 
 
 @query
-def _outbound_names(db: Engine, namespace: str, sidecar: ObjectKey | None) -> tuple[str, ...]:
-    return tuple(cluster.name for cluster in outbound_clusters(db, namespace, sidecar))
+def _outbound_names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
+    return tuple(cluster.name for cluster in outbound_clusters(db, client))
 
 
 def scope(db: Engine, name: str) -> Scope:
     """What tells clients apart for one cluster."""
     ref = ClusterRef.parse(name)
     if ref is not None:
-        return Scope(proxy_type=is_reached_by_address(db, ref.host), namespaces=client_scope(db, ref.host))
+        return cluster_scope(db, ref.host)
     return EACH if name.startswith("inbound|") else Scope()
 
 
@@ -72,7 +74,7 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """One cluster, as far as the client has it."""
     ref = ClusterRef.parse(name)
     if ref is not None:
-        return _outbound(db, ref, client.namespace, client.proxy_type)
+        return _outbound(db, ref, client)
     if name.startswith("inbound|"):
         number = name.split("|")[1]
         return _inbound(db, int(number), client) if number.isdigit() else None
@@ -80,33 +82,51 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 
 
 @query
-def _outbound(db: Engine, ref: ClusterRef, namespace: str, proxy_type: ProxyType) -> Fragment | None:
+def cluster_scope(db: Engine, host: str) -> Scope:
+    """What tells clients apart for the clusters of a host. Where their endpoints are is told apart only by clusters
+    that hold them themselves."""
+    scope = client_scope(db, host) | Scope(proxy_type=is_reached_by_address(db, host))
+    inline = any(found.resolution is not Resolution.ENDPOINTS for found in declarations(db, host))
+    return scope | destination_told_apart(db, host) if inline else scope
+
+
+@query
+def _outbound(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | None:
+    namespace, labels = client.namespace, client.labels
     found = service(db, ref.host, namespace)
     port = found.port(ref.port) if found else None
-    known = destination(db, ref.host, namespace)
+    known = destination(db, ref.host, namespace, labels)
     subset = known.subset(ref.subset)
     if found is None or port is None or (ref.subset and subset is None):
         return None
-    policy = traffic_policy(db, ref.host, namespace, ref.port, ref.subset)
-    if found.resolution is Resolution.ORIGINAL and proxy_type is ProxyType.GATEWAY:
+    policy = traffic_policy(db, ref.host, namespace, ref.port, ref.subset, labels)
+    if found.resolution is Resolution.ORIGINAL and client.proxy_type is ProxyType.GATEWAY:
         # The address that a gateway's client connected to is the gateway's own.
         found = found._replace(resolution=Resolution.ENDPOINTS)
     if ref.sealed:
         # What is passed on is mutual TLS already; only who takes it may get it.
         port, policy = port._replace(protocol=Protocol.TCP), policy._replace(tls=ClientTls(TlsMode.DISABLE))
     inline = found.resolution is not Resolution.ENDPOINTS
+    held = called(db, ref, namespace) if inline else ()
     body = outbound_cluster(
         found,
         port,
         subset,
         policy,
         accounts(db, ref.host, namespace, ref.port),
-        endpoints=called(db, ref, namespace) if inline else (),
+        endpoints=held,
+        groups=arranged(_of_subset(held, subset), policy.locality, client.locality, labels, client.node),
         sealed=ref.sealed,
         origin=min(known.origins) if known.origins else None,
     )
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})
     return fragment(ref.name, body, known.origins | found.origins, references)
+
+
+def _of_subset(held: tuple[Endpoint, ...], subset: Subset | None) -> tuple[Endpoint, ...]:
+    if subset is None:
+        return held
+    return tuple(endpoint for endpoint in held if all(pair in endpoint.labels for pair in subset.labels))
 
 
 def _inbound(db: Engine, number: int, client: ClientTraits) -> Fragment | None:

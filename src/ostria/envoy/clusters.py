@@ -19,7 +19,7 @@ from envoy.extensions.common.dynamic_forward_proxy.v3.dns_cache_pb2 import DnsCa
 
 from ostria.base import ObjectKey
 from ostria.envoy.addresses import address, inbound_bind
-from ostria.envoy.endpoints import MESH_TLS, load_assignment
+from ostria.envoy.endpoints import MESH_TLS, assignment
 from ostria.envoy.origins import config_path
 from ostria.envoy.tls import host_client, mesh_alpn, mesh_client, plaintext
 from ostria.envoy.traffic_policy import (
@@ -27,12 +27,16 @@ from ostria.envoy.traffic_policy import (
     UNLIMITED,
     apply_balancing,
     apply_connection_pool,
+    apply_locality,
     apply_outliers,
+    apply_proxy_protocol,
+    apply_retry_budget,
     http_options,
     set_http_options,
     speaks_http2,
 )
 from ostria.envoy.wire import Value, duration, encode, metadata, packed
+from ostria.mesh.localities import Group
 from ostria.mesh.model import (
     ClusterRef,
     ConnectionPool,
@@ -70,14 +74,16 @@ def outbound_cluster(
     accounts: tuple[str, ...],
     *,
     endpoints: tuple[Endpoint, ...] = (),
+    groups: tuple[Group, ...] = (),
     origin: ObjectKey | None = None,
     sealed: bool = False,
 ) -> bytes:
     """The cluster `outbound|port|subset|host`, or the sealed one (see `ClusterRef`).
 
     `accounts` are the SPIFFE ids that its endpoints may have; none means any id under the mesh's roots. `endpoints`
-    matter only where the cluster itself must hold them (Resolution.DNS) or where nothing else tells whether they take
-    mutual TLS (Resolution.ORIGINAL). `origin` is the DestinationRule that shaped it.
+    matter only where nothing else tells whether they take mutual TLS (Resolution.ORIGINAL), and `groups`, which are
+    the same arranged for the client, where the cluster itself must hold them (Resolution.DNS). `origin` is the
+    DestinationRule that shaped it.
     """
     discovery = _DISCOVERY[service.resolution]
     if policy.balancing is LoadBalancing.PASSTHROUGH:
@@ -88,14 +94,21 @@ def outbound_cluster(
     cluster.alt_stat_name = f"{name};"
     if discovery is _Discovery.EDS:
         cluster.eds_cluster_config.service_name = name
+    elif discovery is _Discovery.DYNAMIC:
+        cluster.cluster_type.CopyFrom(_looked_up(name))
     elif discovery is not _Discovery.ORIGINAL:
-        cluster.load_assignment.MergeFromString(load_assignment(name, endpoints))
+        cluster.load_assignment.MergeFromString(assignment(name, groups))
     if policy is not _DEFAULT_POLICY:
-        if discovery is not _Discovery.ORIGINAL:
+        if discovery not in (_Discovery.ORIGINAL, _Discovery.DYNAMIC):
             apply_balancing(cluster, policy)
+            apply_locality(cluster, policy)
         if policy.outliers is not None:
             apply_outliers(cluster, policy.outliers)
+        if policy.retry_budget is not None:
+            apply_retry_budget(cluster, policy.retry_budget)
     _secure(cluster, service, port, subset, policy, accounts, endpoints, discovery)
+    if policy.proxy_protocol:
+        apply_proxy_protocol(cluster, policy.proxy_protocol)
     facts: dict[str, Value] = {
         "services": ({"host": service.host, "name": service.name, "namespace": service.namespace},),
         "default_original_port": float(port.number),
@@ -208,7 +221,7 @@ def _secure(
         # An address taken from the connection has no metadata to match, so all endpoints have to agree (as in Istio).
         if endpoints and all(endpoint.mesh_tls for endpoint in endpoints):
             cluster.transport_socket.CopyFrom(mutual)
-    else:
+    elif discovery is not _Discovery.DYNAMIC:
         cluster.transport_socket_matches.extend(_MUTUAL_OR_PLAINTEXT)
         cluster.transport_socket_matches[0].transport_socket.CopyFrom(mutual)
 
@@ -238,6 +251,7 @@ class _Discovery(enum.Enum):
     STRICT_DNS = enum.auto()
     LOGICAL_DNS = enum.auto()
     STATIC = enum.auto()
+    DYNAMIC = enum.auto()
     ORIGINAL = enum.auto()
 
 
@@ -245,6 +259,7 @@ _DISCOVERY = {
     Resolution.ENDPOINTS: _Discovery.EDS,
     Resolution.DNS: _Discovery.STRICT_DNS,
     Resolution.DNS_ROUND_ROBIN: _Discovery.LOGICAL_DNS,
+    Resolution.DYNAMIC_DNS: _Discovery.DYNAMIC,
     Resolution.ORIGINAL: _Discovery.ORIGINAL,
 }
 
@@ -288,6 +303,8 @@ def _shape(discovery: _Discovery, protocol: Protocol) -> Untyped:
     if discovery is _Discovery.ORIGINAL:
         cluster.type = Cluster.ORIGINAL_DST
         cluster.lb_policy = Cluster.CLUSTER_PROVIDED
+    elif discovery is _Discovery.DYNAMIC:
+        cluster.lb_policy = Cluster.CLUSTER_PROVIDED
     else:
         cluster.lb_policy = Cluster.LEAST_REQUEST
         # Draining endpoints count as unhealthy. They get requests again only when less than 1 % is healthy, which
@@ -327,16 +344,21 @@ def _black_hole() -> Untyped:
     return cluster
 
 
-def _dynamic_dns() -> Untyped:
+def _looked_up(cache: str) -> Cluster.CustomClusterType:
     """Requests go to the host and port that they name; the proxy looks it up, and keeps it for a while."""
-    cluster = _plain(DYNAMIC_DNS)
+    # Whom to ask for and whom to believe is decided where TLS is configured, and Envoy need not do it.
+    config = ClusterConfig(
+        dns_cache_config=DnsCacheConfig(name=cache, dns_lookup_family=Cluster.V4_PREFERRED),
+        allow_insecure_cluster_options=True,
+    )
+    return Cluster.CustomClusterType(name="envoy.clusters.dynamic_forward_proxy", typed_config=packed(config))
+
+
+def _dynamic_dns() -> Untyped:
+    cluster = _shape(_Discovery.DYNAMIC, Protocol.AUTO)
+    cluster.name = DYNAMIC_DNS
     cluster.alt_stat_name = f"{DYNAMIC_DNS};"
-    cluster.lb_policy = Cluster.CLUSTER_PROVIDED
-    cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
-    cache = DnsCacheConfig(name=DYNAMIC_DNS, dns_lookup_family=Cluster.V4_PREFERRED)
-    cluster.cluster_type.typed_config.CopyFrom(packed(ClusterConfig(dns_cache_config=cache)))
-    options = http_options(Protocol.AUTO, _DEFAULT_POOL)
-    set_http_options(cluster, options)
+    cluster.cluster_type.CopyFrom(_looked_up(DYNAMIC_DNS))
     return cluster
 
 

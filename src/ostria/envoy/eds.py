@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ostria.engine import Engine, query
-from ostria.envoy.endpoints import load_assignment
+from ostria.envoy.endpoints import assignment
 from ostria.envoy.fragments import Fragment, fragment
-from ostria.mesh.destinations import destination
+from ostria.mesh.destinations import destination, destination_told_apart, locality_policy
 from ostria.mesh.endpoints import called
+from ostria.mesh.localities import arranged
 from ostria.mesh.model import ClusterRef
 from ostria.mesh.outbound import client_scope
 from ostria.mesh.services import is_on_node, service
@@ -16,26 +17,30 @@ from ostria.mesh.traits import ClientTraits, Scope
 def scope(db: Engine, name: str) -> Scope:
     """What tells clients apart for one cluster's endpoints."""
     ref = ClusterRef.parse(name)
-    return Scope(namespaces=client_scope(db, ref.host), node=is_on_node(db, ref.host)) if ref else Scope()
+    if ref is None:
+        return Scope()
+    return client_scope(db, ref.host) | destination_told_apart(db, ref.host) | Scope(node=is_on_node(db, ref.host))
 
 
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """The endpoints of one cluster, as far as the client has it."""
     ref = ClusterRef.parse(name)
-    return _assignment(db, ref, client.namespace, client.node) if ref else None
+    return _assignment(db, ref, client) if ref else None
 
 
 @query
-def _assignment(db: Engine, ref: ClusterRef, namespace: str, node: str) -> Fragment | None:
-    found = service(db, ref.host, namespace)
-    known = destination(db, ref.host, namespace)
+def _assignment(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | None:
+    found = service(db, ref.host, client.namespace)
+    known = destination(db, ref.host, client.namespace, client.labels)
     subset = known.subset(ref.subset)
     if found is None or found.port(ref.port) is None or (ref.subset and subset is None):
         return None
     chosen = tuple(
         endpoint
-        for endpoint in called(db, ref, namespace)
+        for endpoint in called(db, ref, client.namespace)
         if (subset is None or all(pair in endpoint.labels for pair in subset.labels))
-        and (endpoint.node == node or not found.on_node)
+        and (endpoint.node == client.node or not found.on_node)
     )
-    return fragment(ref.name, load_assignment(ref.name, chosen), known.origins | found.origins)
+    locality = locality_policy(db, ref.host, client.namespace, ref.port, ref.subset, client.labels)
+    groups = arranged(chosen, locality, client.locality, client.labels, client.node)
+    return fragment(ref.name, assignment(ref.name, groups), known.origins | found.origins)

@@ -3,13 +3,12 @@
 An endpoint that is not healthy is left out, as Istio leaves it out; one that is draining stays, marked, so that
 Envoy finishes what runs there and, only when nothing else is left (see clusters), still has somewhere to go.
 
-    Endpoint --member()--> Member (bytes) --join()--> ClusterLoadAssignment
+    Endpoint --member()--> bytes, Group --assignment()--> ClusterLoadAssignment
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from envoy.config.core.v3.base_pb2 import Locality
 from envoy.config.core.v3.health_check_pb2 import HealthStatus
@@ -17,6 +16,7 @@ from envoy.config.endpoint.v3.endpoint_components_pb2 import Endpoint as Endpoin
 
 from ostria.envoy.addresses import address
 from ostria.envoy.wire import encode, framed, metadata, scalar
+from ostria.mesh.localities import Group, arranged
 from ostria.mesh.model import Endpoint, Health, Labels
 
 # What an endpoint's metadata says of its proxy; a cluster's transport_socket_matches compare it.
@@ -31,41 +31,41 @@ _APP_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app
 _VERSION_LABELS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
 
 
-class Member(NamedTuple):
-    """One endpoint, encoded as a field of its locality, with what the locality needs to know of it."""
-
-    locality: str
-    weight: int
-    body: bytes
-
-
 def load_assignment(name: str, endpoints: tuple[Endpoint, ...]) -> bytes:
-    """The ClusterLoadAssignment of a cluster: its endpoints by locality, in the order given."""
-    return join(name, (member(endpoint) for endpoint in endpoints if endpoint.health is not Health.UNHEALTHY))
+    """The ClusterLoadAssignment of a cluster whose clients are told the same wherever they are."""
+    return assignment(name, arranged(endpoints, None, "", ()))
 
 
-def join(name: str, members: Iterable[Member]) -> bytes:
-    """A ClusterLoadAssignment of members encoded before; localities in the order of their names."""
-    localities: dict[str, tuple[list[bytes], list[int]]] = {}
-    for locality, weight, body in members:
-        if locality not in localities:
-            localities[locality] = ([], [])
-        bodies, weights = localities[locality]
-        bodies.append(body)
-        weights.append(weight)
-    return framed(1, name.encode()) + b"".join(
-        framed(2, _locality(locality) + b"".join(bodies) + _weight(3, min(sum(weights), _MOST_WEIGHT)))
-        for locality, (bodies, weights) in sorted(localities.items())
+def assignment(name: str, groups: Iterable[Group]) -> bytes:
+    """The ClusterLoadAssignment of a cluster: its endpoints by locality and priority, in the order given."""
+    return framed(1, name.encode()) + b"".join(_group(group) for group in groups)
+
+
+def _group(group: Group) -> bytes:
+    members = [endpoint for endpoint in group.endpoints if endpoint.health is not Health.UNHEALTHY]
+    if not members:
+        return b""
+    weight = group.weight if group.weight is not None else sum(max(endpoint.weight, 1) for endpoint in members)
+    return framed(
+        2,
+        b"".join(
+            (
+                _locality(group.locality),
+                *(framed(2, member(endpoint)) for endpoint in members),
+                _weight(3, min(weight, _MOST_WEIGHT)),
+                scalar(5, group.priority),
+            )
+        ),
     )
 
 
-def member(endpoint: Endpoint) -> Member:
+def member(endpoint: Endpoint) -> bytes:
     """One endpoint as an LbEndpoint. A weight below 1 counts as 1: Envoy knows no endpoint without a share."""
     weight = max(endpoint.weight, 1)
     message = EndpointMessage(address=address(endpoint.addresses[0], endpoint.port))
     for another in endpoint.addresses[1:]:
         message.additional_addresses.add().address.CopyFrom(address(another, endpoint.port))
-    body = b"".join(
+    return b"".join(
         (
             framed(1, encode(message)),
             scalar(2, _DRAINING if endpoint.health is Health.DRAINING else 0),
@@ -73,7 +73,6 @@ def member(endpoint: Endpoint) -> Member:
             _weight(4, weight),
         )
     )
-    return Member(endpoint.locality, weight, framed(2, body))
 
 
 def _weight(field: int, weight: int) -> bytes:

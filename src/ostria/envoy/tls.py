@@ -123,6 +123,8 @@ def host_client(tls: ClientTls, names: tuple[str, ...], *, mutual: bool, http2: 
             validation = common.validation_context
             validation.trusted_ca.filename = tls.authorities or SYSTEM_ROOTS
             validation.match_typed_subject_alt_names.extend(matchers)
+            if tls.revoked:
+                validation.crl.filename = tls.revoked
     return TransportSocket(name=_TLS_SOCKET, typed_config=packed(context))
 
 

@@ -9,10 +9,24 @@ from __future__ import annotations
 from typing import Any as Untyped
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.core.v3.base_pb2 import TransportSocket
+from envoy.config.core.v3.proxy_protocol_pb2 import ProxyProtocolConfig
+from envoy.extensions.transport_sockets.proxy_protocol.v3.upstream_proxy_protocol_pb2 import (
+    ProxyProtocolUpstreamTransport,
+)
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
+from ostria.envoy.tls import plaintext
 from ostria.envoy.wire import duration, packed
-from ostria.mesh.model import ConnectionPool, LoadBalancing, OutlierDetection, Protocol, TrafficPolicy
+from ostria.mesh.model import (
+    ConnectionPool,
+    LoadBalancing,
+    OutlierDetection,
+    Protocol,
+    RetryBudget,
+    TrafficPolicy,
+    Warmup,
+)
 
 CONNECT_TIMEOUT = 10_000
 UNLIMITED = 0xFFFFFFFF
@@ -35,7 +49,8 @@ def speaks_http2(protocol: Protocol, pool: ConnectionPool) -> bool:
     """Whether every request goes out as HTTP/2, whatever the caller spoke."""
     if not (protocol.is_http or protocol is Protocol.AUTO) or pool.use_client_protocol:
         return False
-    return protocol.is_http2 or pool.h2_upgrade is True
+    # Where the protocol is to be found out, what is upgraded might be no HTTP at all.
+    return protocol.is_http2 or (pool.h2_upgrade is True and protocol.is_http)
 
 
 def apply_connection_pool(cluster: Untyped, protocol: Protocol, pool: ConnectionPool) -> None:
@@ -103,11 +118,50 @@ def apply_balancing(cluster: Untyped, policy: TrafficPolicy) -> None:
         cluster.ring_hash_lb_config.minimum_ring_size.value = policy.ring_size or _SMALLEST_RING
     elif policy.balancing is LoadBalancing.MAGLEV and policy.table_size:
         cluster.maglev_lb_config.table_size.value = policy.table_size
-    elif policy.warmup is not None:
-        if policy.balancing is LoadBalancing.LEAST_REQUEST:
-            cluster.least_request_lb_config.slow_start_config.slow_start_window.CopyFrom(duration(policy.warmup))
-        elif policy.balancing is LoadBalancing.ROUND_ROBIN:
-            cluster.round_robin_lb_config.slow_start_config.slow_start_window.CopyFrom(duration(policy.warmup))
+    elif policy.warmup is not None and policy.balancing in (LoadBalancing.LEAST_REQUEST, LoadBalancing.ROUND_ROBIN):
+        least = policy.balancing is LoadBalancing.LEAST_REQUEST
+        config = cluster.least_request_lb_config if least else cluster.round_robin_lb_config
+        _slow_start(config.slow_start_config, policy.warmup)
+
+
+def _slow_start(config: Untyped, warmup: Warmup) -> None:
+    config.slow_start_window.CopyFrom(duration(warmup.duration))
+    if warmup.aggression is not None:
+        config.aggression.default_value = warmup.aggression
+        config.aggression.runtime_key = "ostria.warmup.aggression"
+    if warmup.minimum_percent is not None:
+        config.min_weight_percent.value = warmup.minimum_percent
+
+
+def apply_locality(cluster: Untyped, policy: TrafficPolicy) -> None:
+    """Localities have shares of their own where a rule gives them or says who takes over; else they are one set."""
+    setting = policy.locality
+    if setting is not None and (setting.distribute or setting.failover or setting.failover_priority):
+        cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
+
+
+def apply_retry_budget(cluster: Untyped, budget: RetryBudget) -> None:
+    """How many retries may be under way, relative to all requests."""
+    message = cluster.circuit_breakers.thresholds[0].retry_budget
+    message.budget_percent.value = budget.percent
+    message.min_retry_concurrency.value = budget.minimum
+
+
+def apply_proxy_protocol(cluster: Untyped, version: str) -> None:
+    """Tell the endpoint who the client is, ahead of what is sent and of TLS, if there is any."""
+    if cluster.transport_socket_matches:
+        for match in cluster.transport_socket_matches:
+            match.transport_socket.CopyFrom(_behind_proxy_protocol(match.transport_socket, version))
+    else:
+        cluster.transport_socket.CopyFrom(_behind_proxy_protocol(cluster.transport_socket, version))
+
+
+def _behind_proxy_protocol(socket: Untyped, version: str) -> TransportSocket:
+    inner = socket if socket.name else plaintext()
+    config = ProxyProtocolUpstreamTransport(
+        config=ProxyProtocolConfig(version=ProxyProtocolConfig.Version.Value(version)), transport_socket=inner
+    )
+    return TransportSocket(name="envoy.transport_sockets.upstream_proxy_protocol", typed_config=packed(config))
 
 
 def apply_outliers(cluster: Untyped, outliers: OutlierDetection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.attachments import attached_scope
+from ostria.mesh.destinations import any_interest, rule_labels
 from ostria.mesh.gateways import gateway_scope
 from ostria.mesh.inbound import inbound_scope, serving
 from ostria.mesh.services import node_matters
@@ -45,7 +46,9 @@ def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = (
         labels = tuple(pair for pair in found.labels if pair in chosen)
         sidecar = sidecar_of(db, found.namespace, labels)
         scope |= Scope(addresses=sidecar is not None and needs_address(db, sidecar))
+    interest = any_interest(db)
     scope |= attached_scope(db, found.namespace) | Scope(serving=True, node=node_matters(db), dns=True)
+    scope |= Scope(labels=rule_labels(db, found.namespace), label_keys=interest.keys, locality=interest.matters)
     return scope.project(
         ClientTraits(
             found.proxy_type,
@@ -58,5 +61,6 @@ def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = (
             serving(db, pod),
             found.node,
             found.dns,
+            found.locality,
         )
     )

@@ -9,32 +9,51 @@ same host in the same namespace are merged, the oldest one's policy first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ostria.base import ObjectKey
-from ostria.base.durations import Duration
 from ostria.engine import Engine, Index, query
+from ostria.mesh.localities import NEAR
 from ostria.mesh.model import (
     ClientTls,
     ConnectionPool,
     Destination,
-    HashKey,
-    LoadBalancing,
-    OutlierDetection,
+    Labels,
+    LocalityBalancing,
+    Nearness,
     Subset,
     TlsMode,
     TrafficPolicy,
 )
-from ostria.mesh.services import age, is_visible, reference, references_to, service, visibility, wildcards_over
-from ostria.mesh.settings import auto_mtls, default_export_to, settings
-from ostria.resources import Object, objects
+from ostria.mesh.services import (
+    DISTRIBUTION_ANNOTATION,
+    age,
+    declarations,
+    is_visible,
+    reference,
+    references_to,
+    service,
+    visibility,
+    wildcards_over,
+)
+from ostria.mesh.settings import auto_mtls, default_export_to, mesh_config, settings
+from ostria.mesh.traffic_policies import (
+    balancing_of,
+    budget_of,
+    client_tls,
+    locality_of,
+    outliers_of,
+    pool_of,
+    tunnel_of,
+    warmup_of,
+)
+from ostria.mesh.traffic_policies import milliseconds as milliseconds
+from ostria.mesh.traits import Scope
+from ostria.resources import Object, by_kind, objects
 from ostria.resources import destination_rule as api
-
-BALANCING = {
-    "ROUND_ROBIN": LoadBalancing.ROUND_ROBIN,
-    "RANDOM": LoadBalancing.RANDOM,
-    "PASSTHROUGH": LoadBalancing.PASSTHROUGH,
-}
+from ostria.resources.kubernetes import Service as KubernetesService
+from ostria.resources.service_entry import ServiceEntry
 
 
 def _by_host(key: ObjectKey, value: Object) -> Iterator[str]:
@@ -42,7 +61,25 @@ def _by_host(key: ObjectKey, value: Object) -> Iterator[str]:
         yield reference(value.spec.host, key.namespace)
 
 
+DEFAULT_CONNECT_TIMEOUT = 10_000  # In ms; MeshConfig.connectTimeout.
+
+
+def _distributed(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, KubernetesService | ServiceEntry) and (
+        DISTRIBUTION_ANNOTATION in value.metadata.annotations
+        or (isinstance(value, KubernetesService) and value.spec.traffic_distribution)
+    ):
+        yield ""
+
+
+def _selecting(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, api.DestinationRule) and value.spec.workload_selector:
+        yield key.namespace
+
+
 naming = Index("mesh.destinations.naming", objects, _by_host)
+distributed = Index("mesh.destinations.distributed", objects, _distributed)
+rules_in = Index("mesh.destinations.selecting_in", objects, _selecting)
 
 
 @query
@@ -50,6 +87,19 @@ def wildcard_rules(db: Engine, parent: str) -> tuple[tuple[ObjectKey, ...], ...]
     """The rules for all hosts under a domain, the most specific first: one query, since every host under it asks."""
     groups = (naming(db, wildcard) for wildcard in wildcards_over(f"*.{parent}" if parent else "*"))
     return tuple(group for group in groups if group)
+
+
+@query
+def destination_told_apart(db: Engine, host: str) -> Scope:
+    """What tells clients apart in how they treat a host, and in which of its endpoints they take first."""
+    interest = locality_interest(db, host)
+    return Scope(
+        namespaces=destination_scope(db, host),
+        labels=destination_labels(db, host),
+        label_keys=interest.keys,
+        locality=interest.matters,
+        node=interest.node,
+    )
 
 
 @query
@@ -85,8 +135,30 @@ def _visible_in(db: Engine, key: ObjectKey) -> frozenset[str]:
 
 
 @query
-def chosen(db: Engine, host: str, namespace: str) -> tuple[ObjectKey, ...]:
-    """The rules that decide for a client in `namespace` ("" is none in particular), the oldest first."""
+def selector_of(db: Engine, key: ObjectKey) -> Labels:
+    """The labels of the workloads whose calls one rule is for; () is all that see it."""
+    selector = _rule(db, key).spec.workload_selector
+    return tuple(sorted(selector.match_labels.items())) if selector else ()
+
+
+@query
+def rule_labels(db: Engine, namespace: str) -> frozenset[tuple[str, str]]:
+    """The label pairs by which the rules of a namespace choose its workloads."""
+    return frozenset(pair for key in rules_in(db, namespace) for pair in selector_of(db, key))
+
+
+@query
+def destination_labels(db: Engine, host: str) -> frozenset[tuple[str, str]]:
+    """The label pairs by which rules for a host choose the workloads that call it."""
+    return frozenset(pair for group in rules_for(db, host) for key in group for pair in selector_of(db, key))
+
+
+@query
+def chosen(db: Engine, host: str, namespace: str, labels: Labels = ()) -> tuple[ObjectKey, ...]:
+    """The rules that decide for a client in `namespace` ("" is none in particular), the oldest first.
+
+    A rule that selects workloads goes before those that do not, for those workloads; there is one then, the oldest.
+    """
     groups = rules_for(db, host)
     if not groups:
         return ()
@@ -102,15 +174,19 @@ def chosen(db: Engine, host: str, namespace: str) -> tuple[ObjectKey, ...]:
                 for key in group
                 if key.namespace == place and (place == namespace or is_visible(_visible_in(db, key), namespace))
             ]
-            if keys:
-                return tuple(sorted(keys, key=lambda key: (age(db, key), key)))
+            keys.sort(key=lambda key: (age(db, key), key))
+            general = tuple(key for key in keys if _rule(db, key).spec.workload_selector is None)
+            own = [key for key in keys if key not in general and namespace == key.namespace]
+            own = [key for key in own if all(pair in labels for pair in selector_of(db, key))]
+            if own or general:
+                return tuple(own[:1]) or general
     return ()
 
 
 @query
-def destination(db: Engine, host: str, namespace: str) -> Destination:
+def destination(db: Engine, host: str, namespace: str, labels: Labels = ()) -> Destination:
     """The subsets of a host as a client in `namespace` knows them; the oldest rule wins a name."""
-    keys = chosen(db, host, namespace)
+    keys = chosen(db, host, namespace, labels)
     subsets: dict[str, Subset] = {}
     for key in keys:
         for subset in _rule(db, key).spec.subsets:
@@ -118,146 +194,163 @@ def destination(db: Engine, host: str, namespace: str) -> Destination:
     return Destination(tuple(subsets.values()), frozenset(keys))
 
 
+# --- what it says -------------------------------------------------------------------------------------------------
+
+_OF_A_PORT = ("load_balancer", "connection_pool", "outlier_detection", "tls")
+_OF_A_POLICY = (*_OF_A_PORT, "tunnel", "proxy_protocol", "retry_budget")
+
+
 @query
-def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str) -> TrafficPolicy:
+def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str, labels: Labels = ()) -> TrafficPolicy:
     """How a client in `namespace` treats one port of a host or of its subset.
 
     A subset's settings replace the host's, group by group; those of a port replace both, and what they leave out is
     the default (istio.io: PortTrafficPolicy).
     """
-    rules = [_rule(db, key) for key in chosen(db, host, namespace)]
+    rules = [_rule(db, key) for key in chosen(db, host, namespace, labels)]
     general = next((rule.spec.traffic_policy for rule in rules if rule.spec.traffic_policy), None)
     special = next((each.traffic_policy for rule in rules for each in rule.spec.subsets if each.name == subset), None)
-    layers = [layer for layer in (special, general) if layer]
-    for layer in layers:
-        for setting in layer.port_level_settings:
-            if setting.port and setting.port.number == port:
-                return _policy(
-                    db, setting.load_balancer, setting.connection_pool, setting.outlier_detection, setting.tls
-                )
-    return _policy(
-        db,
-        next((layer.load_balancer for layer in layers if layer.load_balancer), None),
-        next((layer.connection_pool for layer in layers if layer.connection_pool), None),
-        next((layer.outlier_detection for layer in layers if layer.outlier_detection), None),
-        next((layer.tls for layer in layers if layer.tls), None),
-    )
+    groups: dict[str, Any] = {}
+    for layer in (general, special):
+        if layer is None:
+            continue
+        groups |= {name: group for name in _OF_A_POLICY if (group := getattr(layer, name)) is not None}
+        of_port = (each for each in layer.port_level_settings if each.port and each.port.number == port)
+        for setting in of_port:
+            groups |= {name: getattr(setting, name) for name in _OF_A_PORT}
+            break
+    return _policy(db, groups, nearness(db, host, namespace))
 
 
-def _policy(
-    db: Engine,
-    balancer: api.LoadBalancerSettings | None,
-    pool: api.ConnectionPoolSettings | None,
-    outliers: api.OutlierDetection | None,
-    tls: api.ClientTLSSettings | None,
-) -> TrafficPolicy:
-    balancing, hash_key, ring_size, table_size = _balancing(balancer)
-    warmup = None
-    if balancer and (balancer.warmup or balancer.warmup_duration_secs is not None):
-        warmup = milliseconds(balancer.warmup.duration if balancer.warmup else balancer.warmup_duration_secs)
+@query
+def nearness(db: Engine, host: str, namespace: str) -> Nearness:
+    """Which endpoints the service itself prefers, for a client in `namespace`."""
+    found = service(db, host, namespace)
+    return found.nearness if found else Nearness.ANY
+
+
+@query
+def locality_policy(
+    db: Engine, host: str, namespace: str, port: int, subset: str, labels: Labels = ()
+) -> LocalityBalancing | None:
+    """What a client's locality means here; a query of its own, since of all a policy only this concerns endpoints."""
+    return traffic_policy(db, host, namespace, port, subset, labels).locality
+
+
+def _policy(db: Engine, groups: Mapping[str, Any], near: Nearness) -> TrafficPolicy:
+    balancer: api.LoadBalancerSettings | None = groups.get("load_balancer")
+    tls: api.ClientTLSSettings | None = groups.get("tls")
+    forwarding: api.ProxyProtocol | None = groups.get("proxy_protocol")
+    balancing, hash_key, ring_size, table_size = balancing_of(balancer)
+    outliers = outliers_of(groups.get("outlier_detection"))
+    own = balancer.locality_lb_setting if balancer else None
+    locality = locality_of(own) if own else mesh_locality(db)
+    if own is None and near is not Nearness.ANY:
+        locality = NEAR[near]
+    elif locality and not locality.distribute and outliers is None:
+        # Nobody falls over from endpoints of which nobody finds out that they fail.
+        locality = None
     unspecified = TlsMode.AUTO if auto_mtls(db) else TlsMode.DISABLE
     return TrafficPolicy(
         balancing=balancing,
         hash_key=hash_key,
         ring_size=ring_size,
         table_size=table_size,
-        warmup=warmup,
-        pool=pool_of(pool),
-        outliers=_outliers(outliers),
-        tls=_tls(tls) if tls else ClientTls(unspecified),
+        warmup=warmup_of(balancer),
+        pool=_with_defaults(db, pool_of(groups.get("connection_pool"))),
+        outliers=outliers,
+        tls=client_tls(tls) if tls else ClientTls(unspecified),
+        locality=locality,
+        retry_budget=budget_of(groups.get("retry_budget")),
+        proxy_protocol=forwarding.version if forwarding else "",
+        tunnel=tunnel_of(groups.get("tunnel")),
     )
 
 
-def _balancing(
-    balancer: api.LoadBalancerSettings | None,
-) -> tuple[LoadBalancing, HashKey | None, int | None, int | None]:
-    if balancer is None:
-        return LoadBalancing.LEAST_REQUEST, None, None, None
-    if balancer.consistent_hash is None:
-        return BALANCING.get(balancer.simple or "", LoadBalancing.LEAST_REQUEST), None, None, None
-    hashing = balancer.consistent_hash
-    if hashing.maglev:
-        return LoadBalancing.MAGLEV, _hash_key(hashing), None, hashing.maglev.table_size or None
-    size = hashing.ring_hash.minimum_ring_size if hashing.ring_hash else hashing.minimum_ring_size
-    return LoadBalancing.RING_HASH, _hash_key(hashing), size or None, None
+@query
+def mesh_locality(db: Engine) -> LocalityBalancing | None:
+    """What a client's locality means where no rule says anything of it."""
+    return locality_of(mesh_config(db).locality_lb_setting)
 
 
-def _hash_key(hashing: api.ConsistentHashLB) -> HashKey | None:
-    if hashing.http_header_name is not None:
-        return HashKey("header", hashing.http_header_name)
-    if hashing.http_cookie is not None:
-        cookie = hashing.http_cookie
-        return HashKey("cookie", cookie.name, milliseconds(cookie.ttl), cookie.path)
-    if hashing.use_source_ip:
-        return HashKey("source_ip")
-    if hashing.http_query_parameter_name is not None:
-        return HashKey("query", hashing.http_query_parameter_name)
-    return None
-
-
-def pool_of(pool: api.ConnectionPoolSettings | None) -> ConnectionPool:
-    """Limits of connections and requests, as an object gives them."""
-    tcp = pool.tcp if pool and pool.tcp else api.TCPSettings()
-    http = pool.http if pool and pool.http else api.HTTPSettings()
-    keepalive = tcp.tcp_keepalive
-    upgrade = {"UPGRADE": True, "DO_NOT_UPGRADE": False}
-    return ConnectionPool(
-        connect_timeout=milliseconds(tcp.connect_timeout),
-        max_connections=tcp.max_connections or None,
-        idle_timeout=milliseconds(tcp.idle_timeout),
-        max_connection_duration=milliseconds(tcp.max_connection_duration),
-        tcp_keepalive=(keepalive.probes or None, seconds(keepalive.time), seconds(keepalive.interval))
-        if keepalive
-        else None,
-        max_pending_requests=http.http1_max_pending_requests or None,
-        max_requests=http.http2_max_requests or None,
-        max_requests_per_connection=http.max_requests_per_connection or None,
-        max_retries=http.max_retries or None,
-        max_concurrent_streams=http.max_concurrent_streams or None,
-        http_idle_timeout=milliseconds(http.idle_timeout),
-        h2_upgrade=upgrade.get(http.h2_upgrade_policy),
-        use_client_protocol=http.use_client_protocol,
+@query
+def _pool_defaults(db: Engine) -> ConnectionPool:
+    """What MeshConfig says of all connections; what is Istio's default anyway is left out."""
+    config = mesh_config(db)
+    pool = pool_of(api.ConnectionPoolSettings(tcp=api.TCPSettings(tcp_keepalive=config.tcp_keepalive)))
+    timeout = milliseconds(config.connect_timeout)
+    return pool._replace(
+        connect_timeout=None if timeout == DEFAULT_CONNECT_TIMEOUT else timeout,
+        h2_upgrade=True if config.h2_upgrade_policy == "UPGRADE" else None,
     )
 
 
-def _outliers(outliers: api.OutlierDetection | None) -> OutlierDetection | None:
-    if outliers is None:
-        return None
-    return OutlierDetection(
-        # `consecutiveErrors` is the deprecated name of what consecutive5xxErrors says now.
-        consecutive_5xx=outliers.consecutive_5xx_errors
-        if outliers.consecutive_5xx_errors is not None
-        else outliers.consecutive_errors or None,
-        consecutive_gateway=outliers.consecutive_gateway_errors,
-        consecutive_local=outliers.consecutive_local_origin_failures,
-        split_external_local=outliers.split_external_local_origin_errors,
-        interval=milliseconds(outliers.interval),
-        base_ejection_time=milliseconds(outliers.base_ejection_time),
-        max_ejection_percent=outliers.max_ejection_percent or None,
-        min_health_percent=outliers.min_health_percent,
+def _with_defaults(db: Engine, pool: ConnectionPool) -> ConnectionPool:
+    default = _pool_defaults(db)
+    return pool._replace(
+        connect_timeout=pool.connect_timeout if pool.connect_timeout is not None else default.connect_timeout,
+        tcp_keepalive=pool.tcp_keepalive or default.tcp_keepalive,
+        h2_upgrade=pool.h2_upgrade if pool.h2_upgrade is not None else default.h2_upgrade,
     )
 
 
-def _tls(tls: api.ClientTLSSettings) -> ClientTls:
-    return ClientTls(
-        mode=TlsMode(tls.mode.lower()),
-        sni=tls.sni,
-        subject_alt_names=tuple(tls.subject_alt_names),
-        credential=tls.credential_name,
-        certificate=tls.client_certificate,
-        key=tls.private_key,
-        authorities=tls.ca_certificates,
-        insecure_skip_verify=bool(tls.insecure_skip_verify),
-    )
+# --- whose locality matters ---------------------------------------------------------------------------------------
 
 
-def milliseconds(duration: Duration | None) -> int | None:
-    """A duration in whole milliseconds; what is more than nothing stays more than nothing."""
-    if duration is None:
-        return None
-    return max(1, round(duration.milliseconds)) if duration > 0 else 0
+class LocalityInterest(NamedTuple):
+    """Whether clients in several localities are told different things, and the label keys that are compared.
+
+    `node` says that clients on several nodes are, too.
+    """
+
+    matters: bool = False
+    keys: frozenset[str] = frozenset()
+    node: bool = False
+
+    def __or__(self, other: object) -> LocalityInterest:
+        assert isinstance(other, LocalityInterest)
+        return LocalityInterest(self.matters or other.matters, self.keys | other.keys, self.node or other.node)
 
 
-def seconds(duration: Duration | None) -> int | None:
-    """A duration in whole seconds, rounded up."""
-    return None if duration is None else -(-int(duration) // 1_000_000_000)
+@query
+def rule_interest(db: Engine, key: ObjectKey) -> LocalityInterest:
+    """What one rule asks of its clients' localities: nothing, unless it distributes or finds out what fails."""
+    spec = _rule(db, key).spec
+    policies = [policy for policy in (spec.traffic_policy, *(each.traffic_policy for each in spec.subsets)) if policy]
+    parts: list[api.TrafficPolicy | api.PortTrafficPolicy] = [*policies]
+    parts += [setting for policy in policies for setting in policy.port_level_settings]
+    found = LocalityInterest()
+    for part in parts:
+        setting = locality_of(part.load_balancer.locality_lb_setting) if part.load_balancer else None
+        if part.outlier_detection or (setting and setting.distribute):
+            found |= LocalityInterest(matters=True)
+        if setting:
+            found |= LocalityInterest(keys=frozenset(each.partition("=")[0] for each in setting.failover_priority))
+    return found
+
+
+@query
+def _mesh_interest(db: Engine) -> LocalityInterest:
+    setting = mesh_locality(db) or LocalityBalancing()
+    keys = frozenset(each.partition("=")[0] for each in setting.failover_priority)
+    return LocalityInterest(bool(setting.distribute), keys)
+
+
+@query
+def locality_interest(db: Engine, host: str) -> LocalityInterest:
+    """What the choice among the endpoints of a host asks of its clients' localities."""
+    near = {declared.nearness for declared in declarations(db, host)} - {Nearness.ANY}
+    found = _mesh_interest(db) | LocalityInterest(matters=bool(near), node=Nearness.NODE in near)
+    for group in rules_for(db, host):
+        for key in group:
+            found |= rule_interest(db, key)
+    return found if found.matters else LocalityInterest()
+
+
+@query
+def any_interest(db: Engine) -> LocalityInterest:
+    """What any rule of the mesh asks of its clients' localities."""
+    found = _mesh_interest(db) | LocalityInterest(matters=bool(distributed(db, "")))
+    for key in by_kind(db, "DestinationRule"):
+        found |= rule_interest(db, key)
+    return found if found.matters else LocalityInterest()

@@ -86,12 +86,12 @@ def _server_names(server: GatewayServer) -> tuple[str, ...]:
 @query
 def sealed_clusters(db: Engine, hosts: tuple[tuple[str, str], ...], client: ClientTraits) -> tuple[ClusterRef, ...]:
     """The clusters of the mesh's own services within a server's hosts, to which mutual TLS can be passed on."""
-    namespace = outbound_scope(db).project(client).namespace
+    seen = outbound_scope(db).project(client)
     return tuple(
         cluster._replace(sealed=True)
-        for cluster in outbound_clusters(db, namespace)
+        for cluster in outbound_clusters(db, seen)
         if any(matches(pattern, cluster.host) for _, pattern in hosts)
-        and (found := service(db, cluster.host, namespace)) is not None
+        and (found := service(db, cluster.host, seen.namespace)) is not None
         and not found.external
     )
 

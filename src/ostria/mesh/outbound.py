@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
-from ostria.mesh.destinations import destination, destination_scope
+from ostria.mesh.destinations import destination, destination_labels, destination_scope
 from ostria.mesh.model import ClusterRef, Egress, Protocol, Resolution, Service, ServicePort
 from ostria.mesh.routes import PORT_OF_UNDECLARED, undeclared, undeclared_hosts
 from ostria.mesh.services import (
@@ -24,7 +24,7 @@ from ostria.mesh.services import (
     services_of,
 )
 from ostria.mesh.sidecars import called_by_rules, egress_for, egress_of, known_hosts, known_rules, outbound_policy
-from ostria.mesh.traits import Scope
+from ostria.mesh.traits import ClientTraits, Scope
 
 
 class Place(NamedTuple):
@@ -35,9 +35,10 @@ class Place(NamedTuple):
 
 
 @query
-def client_scope(db: Engine, host: str) -> frozenset[str]:
-    """The client namespaces that may see other clusters of a host than the rest."""
-    return service_scope(db, host) | destination_scope(db, host)
+def client_scope(db: Engine, host: str) -> Scope:
+    """What tells clients apart that may have other clusters of a host than the rest."""
+    namespaces = service_scope(db, host) | destination_scope(db, host)
+    return Scope(namespaces=namespaces, labels=destination_labels(db, host))
 
 
 def _as_seen(namespaces: frozenset[str], namespace: str) -> str:
@@ -45,12 +46,12 @@ def _as_seen(namespaces: frozenset[str], namespace: str) -> str:
 
 
 @query
-def clusters_of(db: Engine, host: str, namespace: str) -> tuple[ClusterRef, ...]:
-    """The clusters of one host for a client in `namespace`: each port, whole and in subsets."""
-    found = service(db, host, namespace)
+def clusters_of(db: Engine, host: str, client: ClientTraits) -> tuple[ClusterRef, ...]:
+    """The clusters of one host for a client: each port, whole and in subsets. Ask as projected on `client_scope`."""
+    found = service(db, host, client.namespace)
     if found is None:
         return ()
-    subsets = ("", *(subset.name for subset in destination(db, host, namespace).subsets))
+    subsets = ("", *(subset.name for subset in destination(db, host, client.namespace, client.labels).subsets))
     ports = [port.number for port in found.ports if port.protocol is not Protocol.UDP]
     return tuple(ClusterRef(host, port, subset) for port in ports for subset in subsets)
 
@@ -71,15 +72,21 @@ def listeners_of(db: Engine, host: str, namespace: str) -> tuple[Place, ...]:
 
 
 @query
-def client_scope_in(db: Engine, services_in: str) -> frozenset[str]:
-    """The client namespaces that may see other clusters of a namespace's hosts than the rest."""
-    return frozenset().union(*(client_scope(db, host) for host in hosts_in(db, services_in)))
+def client_scope_in(db: Engine, services_in: str) -> Scope:
+    """What tells clients apart that may have other clusters of a namespace's hosts than the rest."""
+    scope = Scope()
+    for host in hosts_in(db, services_in):
+        scope |= client_scope(db, host)
+    return scope
 
 
 @query
-def _clusters_in(db: Engine, services_in: str, namespace: str) -> tuple[ClusterRef, ...]:
-    seen = ((host, _as_seen(client_scope(db, host), namespace)) for host in hosts_in(db, services_in))
-    return tuple(cluster for host, client in seen for cluster in clusters_of(db, host, client))
+def _clusters_in(db: Engine, services_in: str, client: ClientTraits) -> tuple[ClusterRef, ...]:
+    return tuple(cluster for host in hosts_in(db, services_in) for cluster in _clusters(db, host, client))
+
+
+def _clusters(db: Engine, host: str, client: ClientTraits) -> tuple[ClusterRef, ...]:
+    return clusters_of(db, host, client_scope(db, host).project(client))
 
 
 @query
@@ -91,18 +98,20 @@ def _listeners_in(db: Engine, services_in: str, namespace: str) -> tuple[Place, 
 @query
 def outbound_scope(db: Engine) -> Scope:
     """What tells clients apart in the whole of what they can call."""
-    named = frozenset().union(*(client_scope_in(db, each) for each in service_namespaces(db)))
-    return Scope(namespaces=named, sidecar=True)
+    scope = Scope(sidecar=True)
+    for each in service_namespaces(db):
+        scope |= client_scope_in(db, each)
+    return scope
 
 
 @query
-def outbound_clusters(db: Engine, namespace: str, sidecar: ObjectKey | None = None) -> tuple[ClusterRef, ...]:
-    """Every cluster that a client in `namespace` can send to. Ask with traits projected on `outbound_scope`."""
-    if sidecar is not None:
-        return _known_clusters(db, namespace, sidecar)
+def outbound_clusters(db: Engine, client: ClientTraits) -> tuple[ClusterRef, ...]:
+    """Every cluster that a client can send to. Ask as projected on `outbound_scope`."""
+    if client.sidecar is not None:
+        return _known_clusters(db, client, client.sidecar)
     found: list[ClusterRef] = []
     for each in service_namespaces(db):
-        found.extend(_clusters_in(db, each, _as_seen(client_scope_in(db, each), namespace)))
+        found.extend(_clusters_in(db, each, client_scope_in(db, each).project(client)))
     return tuple(found)
 
 
@@ -113,7 +122,8 @@ def outbound_places(db: Engine, namespace: str, sidecar: ObjectKey | None = None
         return _known_places(db, namespace, sidecar)
     found: set[Place] = set()
     for each in service_namespaces(db):
-        found.update(_listeners_in(db, each, _as_seen(client_scope_in(db, each), namespace)))
+        seen = client_scope_in(db, each).project(ClientTraits(namespace=namespace))
+        found.update(_listeners_in(db, each, seen.namespace))
     if undeclared_hosts(db):
         found.add(Place("", PORT_OF_UNDECLARED))
     return tuple(sorted(found))
@@ -123,35 +133,31 @@ def outbound_places(db: Engine, namespace: str, sidecar: ObjectKey | None = None
 
 
 @query
-def _clusters_by(db: Engine, egress: Egress, namespace: str) -> tuple[ClusterRef, ...]:
+def _clusters_by(db: Engine, egress: Egress, client: ClientTraits) -> tuple[ClusterRef, ...]:
     """The clusters of what one listener imports, on its own port if it has one."""
-    clusters = (
-        cluster
-        for host in sorted(known_hosts(db, egress))
-        for cluster in clusters_of(db, host, _as_seen(client_scope(db, host), namespace))
-    )
+    clusters = (cluster for host in sorted(known_hosts(db, egress)) for cluster in _clusters(db, host, client))
     any_port = egress.proxied or not egress.port
     return tuple(cluster for cluster in clusters if any_port or cluster.port == egress.port)
 
 
 @query
-def _clusters_by_rules(db: Engine, egress: Egress, namespace: str) -> tuple[ClusterRef, ...]:
+def _clusters_by_rules(db: Engine, egress: Egress, client: ClientTraits) -> tuple[ClusterRef, ...]:
     """The clusters that imported VirtualServices send to."""
     return tuple(
         cluster
         for host, port in sorted(called_by_rules(db, egress))
-        for cluster in clusters_of(db, host, _as_seen(client_scope(db, host), namespace))
+        for cluster in _clusters(db, host, client)
         if port in (0, cluster.port)
     )
 
 
 @query
-def _known_clusters(db: Engine, namespace: str, sidecar: ObjectKey) -> tuple[ClusterRef, ...]:
+def _known_clusters(db: Engine, client: ClientTraits, sidecar: ObjectKey) -> tuple[ClusterRef, ...]:
     found: dict[ClusterRef, None] = {}
-    for egress in egress_of(db, sidecar, namespace):
-        found |= dict.fromkeys(_clusters_by(db, egress, namespace))
-        found |= dict.fromkeys(_clusters_by_rules(db, egress, namespace))
-    proxy = outbound_policy(db, sidecar, namespace).proxy
+    for egress in egress_of(db, sidecar, client.namespace):
+        found |= dict.fromkeys(_clusters_by(db, egress, client))
+        found |= dict.fromkeys(_clusters_by_rules(db, egress, client))
+    proxy = outbound_policy(db, sidecar, client.namespace).proxy
     if isinstance(proxy, ClusterRef):
         found[proxy] = None
     return tuple(found)

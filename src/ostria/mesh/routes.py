@@ -10,7 +10,7 @@ from __future__ import annotations
 from ostria.base import ObjectKey
 from ostria.base.hosts import is_wildcard
 from ostria.engine import Engine, query
-from ostria.mesh.destinations import destination_scope, traffic_policy
+from ostria.mesh.destinations import destination_labels, destination_scope, traffic_policy
 from ostria.mesh.model import (
     ClusterRef,
     Egress,
@@ -63,7 +63,7 @@ def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     namespaces |= {found.namespace for found in declarations(db, host) if found.in_cluster}
     others = aliases(db, host)
     namespaces |= {alias.namespace for alias in others}.union(*(alias.visible_in - {"*"} for alias in others))
-    scope = Scope(namespaces=namespaces)
+    scope = Scope(namespaces=namespaces, labels=destination_labels(db, host))
     for each in (host, *(alias.host for alias in others)):
         for key in candidates(db, each):
             scope |= rule_scope(db, key) | Scope(sidecar=True)
@@ -99,7 +99,7 @@ def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> Virt
     routes = http_routes(db, key, place) if key else ()
     spoken = bool(key and has_http_rules(db, key))
     if not spoken and found is not None and described is not None:
-        routes = (_default_route(db, found, described, client.namespace),)
+        routes = (_default_route(db, found, described, client),)
     origins = {key} if key and spoken else set()
     return VirtualHost(
         name=f"{host}:{port}",
@@ -116,9 +116,9 @@ def has_http_rules(db: Engine, key: ObjectKey) -> bool:
     return isinstance(value, VirtualService) and bool(value.spec.http)
 
 
-def _default_route(db: Engine, found: Service, port: ServicePort, namespace: str) -> Route:
+def _default_route(db: Engine, found: Service, port: ServicePort, client: ClientTraits) -> Route:
     cluster = ClusterRef(found.host, port.number)
-    hash_key = hash_key_of(db, cluster, namespace)
+    hash_key = hash_key_of(db, cluster, client.namespace, client.labels)
     return Route(
         name="default",
         match=RequestMatch(),

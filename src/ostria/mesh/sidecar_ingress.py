@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
-from ostria.mesh.destinations import pool_of, traffic_policy
+from ostria.mesh.destinations import traffic_policy
 from ostria.mesh.model import (
     ConnectionPool,
     GatewayTls,
@@ -23,6 +23,7 @@ from ostria.mesh.model import (
 from ostria.mesh.protocols import parse_protocol
 from ostria.mesh.security import peer_mode_of
 from ostria.mesh.settings import forwards_to_localhost
+from ostria.mesh.traffic_policies import pool_of
 from ostria.resources import objects
 from ostria.resources import sidecar as api
 from ostria.resources.gateway import ServerTLSSettings

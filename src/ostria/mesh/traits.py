@@ -32,7 +32,8 @@ class ClientTraits(NamedTuple):
     `version` (ISTIO_VERSION) and `metadata` are what its node says of itself, and decide nothing but which patches a
     person meant for it.
     `serving` are the objects that name the pod's own address as an endpoint of theirs; `node` is where it runs; `dns`
-    says that it asks the mesh for names.
+    says that it asks the mesh for names. `locality` is where it is ("region/zone/subzone"), where that matters to the
+    choice of endpoints.
     """
 
     proxy_type: ProxyType = ProxyType.SIDECAR
@@ -45,6 +46,7 @@ class ClientTraits(NamedTuple):
     serving: tuple[ObjectKey, ...] = ()
     node: str = ""
     dns: bool = False
+    locality: str = ""
 
     def has_labels(self, selector: tuple[tuple[str, str], ...]) -> bool:
         """Whether the pod has every label of an equality selector."""
@@ -53,6 +55,8 @@ class ClientTraits(NamedTuple):
 
 class Scope(NamedTuple):
     """Which traits tell clients apart for one resource: these namespaces by name, these pairs; None is each.
+
+    Labels may be told apart by pair or, with `label_keys`, whatever their value is.
 
     A resource that tells Sidecars apart tells apart the namespaces of those that a Sidecar governs: what one imports
     may be written in words of the workload's own namespace. Where there is no Sidecar this costs nothing.
@@ -68,6 +72,8 @@ class Scope(NamedTuple):
     serving: bool = False
     node: bool = False
     dns: bool = False
+    label_keys: frozenset[str] = frozenset()
+    locality: bool = False
 
     def project(self, traits: ClientTraits) -> ClientTraits:
         """The traits with everything dropped that this resource does not tell apart."""
@@ -76,7 +82,7 @@ class Scope(NamedTuple):
         return ClientTraits(
             traits.proxy_type if self.proxy_type else ProxyType.SIDECAR,
             traits.namespace if named else "",
-            _among(traits.labels, self.labels),
+            _among(traits.labels, self.labels, self.label_keys),
             traits.sidecar if governed else None,
             traits.addresses if self.addresses else (),
             traits.version if self.version else "",
@@ -84,6 +90,7 @@ class Scope(NamedTuple):
             traits.serving if self.serving else (),
             traits.node if self.node else "",
             traits.dns if self.dns else False,
+            traits.locality if self.locality else "",
         )
 
     def __or__(self, other: object) -> Scope:
@@ -100,11 +107,15 @@ class Scope(NamedTuple):
             self.serving or other.serving,
             self.node or other.node,
             self.dns or other.dns,
+            self.label_keys | other.label_keys,
+            self.locality or other.locality,
         )
 
 
-def _among(pairs: Pairs, told_apart: frozenset[tuple[str, str]] | None) -> Pairs:
-    return pairs if told_apart is None or not pairs else tuple(pair for pair in pairs if pair in told_apart)
+def _among(pairs: Pairs, told_apart: frozenset[tuple[str, str]] | None, keys: frozenset[str] = frozenset()) -> Pairs:
+    if told_apart is None or not pairs:
+        return pairs
+    return tuple(pair for pair in pairs if pair in told_apart or pair[0] in keys)
 
 
 EACH = Scope(
@@ -118,5 +129,6 @@ EACH = Scope(
     serving=True,
     node=True,
     dns=True,
+    locality=True,
 )
 """Every client may get something of its own."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
-from ostria.mesh.destinations import destination, destination_scope, milliseconds, traffic_policy
+from ostria.mesh.destinations import destination, destination_labels, destination_scope, milliseconds, traffic_policy
 from ostria.mesh.model import (
     Abort,
     ClusterRef,
@@ -158,8 +158,10 @@ def rule_scope(db: Engine, key: ObjectKey) -> Scope:
     spec = _virtual_service(db, key).spec
     matches = [match for rule in spec.http for match in rule.match]
     named = frozenset(match.source_namespace for match in matches if match.source_namespace)
-    seen = (destination_scope(db, host) | service_scope(db, host) for host in _destinations(db, key, spec))
-    return Scope(namespaces=frozenset().union(visible_in(db, key) - {"*"}, named, *seen), labels=source_labels(db, key))
+    hosts = _destinations(db, key, spec)
+    seen = (destination_scope(db, host) | service_scope(db, host) for host in hosts)
+    labels = source_labels(db, key).union(*(destination_labels(db, host) for host in hosts))
+    return Scope(namespaces=frozenset().union(visible_in(db, key) - {"*"}, named, *seen), labels=labels)
 
 
 def _destinations(db: Engine, key: ObjectKey, spec: api.VirtualServiceSpec) -> set[str]:
@@ -279,7 +281,9 @@ def cluster_of(db: Engine, host: str, port: int | None, subset: str, place: Plac
         return MissingDestination(host, port or place.port, subset)
     if port is None:
         port = found.ports[0].number if len(found.ports) == 1 else place.port
-    if found.port(port) is None or (subset and destination(db, host, place.namespace).subset(subset) is None):
+    if found.port(port) is None or (
+        subset and destination(db, host, place.namespace, place.labels).subset(subset) is None
+    ):
         return MissingDestination(host, port, subset)
     return ClusterRef(host, port, subset)
 
@@ -317,15 +321,15 @@ def _hash_keys(db: Engine, place: Place, targets: tuple[WeightedTarget, ...]) ->
     found: dict[HashKey, None] = {}
     for target in targets:
         if isinstance(target.cluster, ClusterRef):
-            hash_key = hash_key_of(db, target.cluster, place.namespace)
+            hash_key = hash_key_of(db, target.cluster, place.namespace, place.labels)
             if hash_key:
                 found[hash_key] = None
     return tuple(found)
 
 
-def hash_key_of(db: Engine, cluster: ClusterRef, namespace: str) -> HashKey | None:
+def hash_key_of(db: Engine, cluster: ClusterRef, namespace: str, labels: Labels = ()) -> HashKey | None:
     """What consistent hashing towards a cluster hashes, or None where it balances otherwise."""
-    return traffic_policy(db, cluster.host, namespace, cluster.port, cluster.subset).hash_key
+    return traffic_policy(db, cluster.host, namespace, cluster.port, cluster.subset, labels).hash_key
 
 
 def _redirect(redirect: api.HTTPRedirect, place: Place) -> Redirect:

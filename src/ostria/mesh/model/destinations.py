@@ -50,6 +50,7 @@ class ClientTls(NamedTuple):
     key: str = ""
     authorities: str = ""
     insecure_skip_verify: bool = False
+    revoked: str = ""  # A file with a list of revoked certificates.
 
 
 class ConnectionPool(NamedTuple):
@@ -83,6 +84,42 @@ class OutlierDetection(NamedTuple):
     min_health_percent: int | None = None
 
 
+class Warmup(NamedTuple):
+    """For how long (ms) the share of a new endpoint grows, from how many percent of its own, and along which curve."""
+
+    duration: int
+    minimum_percent: float | None = None
+    aggression: float | None = None
+
+
+class LocalityBalancing(NamedTuple):
+    """What a client's locality ("region/zone/subzone") means for its choice of endpoints.
+
+    `distribute` holds, for clients of a locality, the shares of others, in percent. Otherwise nearer endpoints go
+    first: by the labels of `failover_priority` that client and endpoint have in common, else by locality, where
+    `failover` names the region that takes over for another.
+    """
+
+    distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    failover: tuple[tuple[str, str], ...] = ()
+    failover_priority: tuple[str, ...] = ()
+
+
+class RetryBudget(NamedTuple):
+    """How many retries may be under way: this share of all requests, in percent, and always so many."""
+
+    percent: float
+    minimum: int
+
+
+class Tunnel(NamedTuple):
+    """The host and port that an HTTP proxy is asked to connect to, by this method (CONNECT or POST)."""
+
+    host: str
+    port: int
+    method: str = "CONNECT"
+
+
 class TrafficPolicy(NamedTuple):
     """How a client treats one port of one destination (subset)."""
 
@@ -90,10 +127,14 @@ class TrafficPolicy(NamedTuple):
     hash_key: HashKey | None = None
     ring_size: int | None = None
     table_size: int | None = None
-    warmup: int | None = None
+    warmup: Warmup | None = None
     pool: ConnectionPool = ConnectionPool()
     outliers: OutlierDetection | None = None
     tls: ClientTls = ClientTls()
+    locality: LocalityBalancing | None = None
+    retry_budget: RetryBudget | None = None
+    proxy_protocol: str = ""  # V1 or V2: the header that tells the endpoint who the client is.
+    tunnel: Tunnel | None = None
 
 
 class Subset(NamedTuple):
