@@ -41,16 +41,18 @@ while True:
     if not asked:
         break
     what, host, port, source = json.loads(asked)
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    kind = socket.SOCK_DGRAM if what in ("ask", "serve") else socket.SOCK_STREAM
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        if what == "connect":
+        if what in ("connect", "ask"):
             if source:
                 sock.bind((source, 0))
             sock.connect((host, port))
         else:
             sock.bind((host, port))
-            sock.listen(128)
+            if what == "listen":
+                sock.listen(128)
         socket.send_fds(line, [b"{}"], [sock.fileno()])
     except OSError as error:
         line.send(json.dumps({"errno": error.errno, "text": str(error)}).encode())
@@ -83,6 +85,14 @@ class Pod:
     def listen(self, host: str, port: int) -> socket.socket:
         """A listening socket within the pod; raises OSError."""
         return self._socket("listen", host, port)
+
+    def ask(self, host: str, port: int) -> socket.socket:
+        """A socket for datagrams to there; raises OSError."""
+        return self._socket("ask", host, port)
+
+    def serve(self, host: str, port: int) -> socket.socket:
+        """A socket that takes datagrams within the pod; raises OSError."""
+        return self._socket("serve", host, port)
 
     async def run(self, *command: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
         """Start a program in the pod, in a process group of its own."""

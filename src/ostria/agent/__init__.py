@@ -1,6 +1,7 @@
 """What runs beside a workload: its identity's files, Envoy's life, readiness, probes, and the drain at the end.
 
-    main -> settings -> proxy: status server (:15020), identity keeper, Envoy's supervisor, on one small loop
+    main -> settings -> proxy: status server (:15020), identity keeper, Envoy's supervisor, on one small loop;
+                         |     where DNS is captured the name server (:15053), with names from the control plane
                          |
                          +-- short-lived children do what needs libraries: keys, requests, Envoy's bootstrap
 

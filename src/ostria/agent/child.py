@@ -77,6 +77,7 @@ def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
         kept_stats=("listener.",) if settings.drain.until_idle else (),
         ipv6=_has_ipv6(),
         agent_port=settings.agent_port,
+        names_socket=settings.names_socket if settings.dns_capture else "",
     )
     _replace(settings.bootstrap_file, json.dumps(content))
     print(ENVOY, envoy, flush=True)

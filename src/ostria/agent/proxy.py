@@ -10,9 +10,11 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
+from ostria.agent.dns import NameServer, resolvers
 from ostria.agent.identity import IdentityKeeper
 from ostria.agent.lines import log
 from ostria.agent.loop import Flag, Loop, readable, wait
+from ostria.agent.names import Names, NameStream
 from ostria.agent.probes import Probes
 from ostria.agent.settings import SettingsError, read
 from ostria.agent.status import StatusServer
@@ -31,13 +33,21 @@ def run(argv: Sequence[str], env: Mapping[str, str]) -> int:
     agent = _Agent(Envoy(settings, env), IdentityKeeper(argv, env, settings.root_file))
     status = StatusServer(settings, agent.envoy, agent.identity, Probes(settings, argv, env), agent)
     loop = Loop()
+    names = Names()
+    name_server = NameServer(names, resolvers(), mark=settings.mark)
+    port = settings.agent_port
     try:
         listening = status.listen()
+        port = settings.dns_port
+        asked = name_server.listen(port) if settings.dns_capture else []
     except OSError as error:
-        log("error", "the agent's port cannot be had", port=settings.agent_port, error=error)
+        log("error", "the agent's port cannot be had", port=port, error=error)
         return 69
     try:
         loop.start(status.serve(loop, listening))
+        if asked:
+            name_server.start(loop, asked)
+            loop.start(NameStream(settings, names).keep())
         loop.start(agent.identity.keep())
         loop.start(agent.heed(_signals()))
         loop.start(agent.end_when_told())

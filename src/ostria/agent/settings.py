@@ -86,6 +86,8 @@ class Settings(NamedTuple):
     certificate_lifetime: int = 24 * 3600
     agent_port: int = 15020
     admin_port: int = 15000
+    dns_capture: bool = False
+    dns_port: int = 15053
     probes_loopback: bool = False
     concurrency: int = 2
     log_level: str = "warning"
@@ -109,6 +111,11 @@ class Settings(NamedTuple):
     def bootstrap_file(self) -> str:
         """Where Envoy's bootstrap is written."""
         return f"{self.secret_files}/envoy-rev.json"
+
+    @property
+    def names_socket(self) -> str:
+        """Where Envoy takes the agent's own questions to the control plane."""
+        return f"{self.secret_files}/names.sock"
 
 
 def read(argv: Sequence[str], env: Mapping[str, str]) -> Settings:
@@ -147,6 +154,8 @@ def read(argv: Sequence[str], env: Mapping[str, str]) -> Settings:
         authority_name=_server_name(env, authority),
         certificate_lifetime=int(seconds(env.get("SECRET_TTL") or "24h", "SECRET_TTL")),
         agent_port=_port(config.get("statusPort") or Settings().agent_port, "statusPort"),
+        dns_capture=role == SIDECAR and env.get("ISTIO_META_DNS_CAPTURE", "").lower() == "true",
+        dns_port=_port((env.get("DNS_PROXY_ADDR") or "localhost:15053").rpartition(":")[2], "DNS_PROXY_ADDR"),
         probes_loopback=env.get("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "").lower() == "true",
         concurrency=_concurrency(flags, config, env),
         log_level=flags.get("proxyLogLevel") or "warning",

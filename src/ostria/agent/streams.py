@@ -14,6 +14,7 @@ from ostria.agent.loop import readable, writable
 
 HEAD_LIMIT = 32 * 1024
 PIECE = 16 * 1024
+SO_MARK = 36  # Linux; the standard library has a name for it only where it was built with one.
 
 Place = tuple[str, int] | str
 """Where to connect to: an IP address with a port, or the path of a Unix socket."""
@@ -91,8 +92,11 @@ class Stream:
         self._sock.close()
 
 
-async def connect(place: Place, deadline: float, *, sources: tuple[str, ...] = ()) -> Stream:
-    """A new connection; raises OSError. It comes from one of `sources`, if that is an address of ours."""
+async def connect(place: Place, deadline: float, *, sources: tuple[str, ...] = (), mark: int | None = None) -> Stream:
+    """A new connection; raises OSError. It comes from one of `sources`, if that is an address of ours.
+
+    `mark` is that of the proxy's own packets, where capture goes by one.
+    """
     if isinstance(place, str):
         sock = socket.socket(socket.AF_UNIX)
         address: object = place
@@ -108,6 +112,8 @@ async def connect(place: Place, deadline: float, *, sources: tuple[str, ...] = (
                     continue  # ::6 exists only where the init step has added it; the route then finds another.
     stream = Stream(sock, deadline)
     try:
+        if mark is not None:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
         error = sock.connect_ex(address)  # type: ignore[arg-type]
         if error in _PENDING:
             await writable(sock, deadline)

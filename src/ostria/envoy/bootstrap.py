@@ -31,6 +31,9 @@ _TYPE = "type.googleapis.com/"
 _HTTP = f"{_TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = f"{_TYPE}envoy.extensions.filters.http.router.v3.Router"
 
+# The way of the agent's own stream, and all that may be asked on it.
+_NAMES, _ADS = "names", "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+
 # The statistics that every proxy keeps, as Istio; the others cost memory for each cluster.
 _KEPT_PREFIXES = (
     "cluster_manager",
@@ -103,12 +106,14 @@ def bootstrap(
     max_connections: int = 0x7FFFFFFF,
     ipv6: bool = True,
     agent_port: int = AGENT_PORT,
+    names_socket: str = "",
 ) -> dict[str, Untyped]:
     """A bootstrap as JSON-able values.
 
     `mark` is set on the proxy's own packets where capture goes by it (SO_MARK); inbound clusters have to be built
     with the same. `concurrency` is the number of worker threads, which the command line has to repeat.
-    `kept_stats` are prefixes of further statistics to keep.
+    `kept_stats` are prefixes of further statistics to keep. `names_socket` is the path of a Unix socket by which the
+    agent beside the proxy asks the control plane for names; "" is none.
     """
     manager: dict[str, Untyped] = {"outlier_detection": {"event_log_path": "/dev/stdout"}}
     if mark is not None:
@@ -132,10 +137,12 @@ def bootstrap(
             "listeners": [
                 _listener(STATS_PORT, "stats", "/stats/prometheus", "prometheus_stats", ipv6=ipv6),
                 _listener(HEALTH_PORT, "agent", "/healthz/ready", "agent", ipv6=ipv6),
+                *([_names_listener(names_socket)] if names_socket else ()),
             ],
             "clusters": [
                 _static_cluster("prometheus_stats", "127.0.0.1", ADMIN_PORT),
                 _static_cluster("agent", "127.0.0.1", agent_port),
+                *([_names_cluster(control_plane)] if names_socket else ()),
             ],
         },
         "cluster_manager": manager,
@@ -276,6 +283,70 @@ def _static_cluster(name: str, host: str, port: int) -> dict[str, Untyped]:
         "type": "STATIC",
         "connect_timeout": "0.250s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _names_listener(path: str) -> dict[str, Untyped]:
+    """The agent speaks HTTP/1.1 here, and the control plane hears HTTP/2 with TLS. Streams last."""
+    route = {"cluster": _NAMES, "timeout": "0s"}
+    manager = {
+        "@type": _HTTP,
+        "codec_type": "HTTP1",
+        "stat_prefix": f"{_NAMES};",
+        "stream_idle_timeout": "0s",
+        "route_config": {
+            "virtual_hosts": [
+                {"name": _NAMES, "domains": ["*"], "routes": [{"match": {"prefix": _ADS}, "route": route}]}
+            ]
+        },
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
+    }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    # Only who runs as the proxy may use it.
+    pipe = {"path": path, "mode": 0o600}
+    return {
+        "name": _NAMES,
+        "address": {"pipe": pipe},
+        "ignore_global_conn_limit": True,
+        "bypass_overload_manager": True,
+        "filter_chains": [chain],
+    }
+
+
+def _names_cluster(control_plane: ControlPlane) -> dict[str, Untyped]:
+    address = control_plane.address
+    if address.startswith("unix:"):
+        place: dict[str, Untyped] = {"pipe": {"path": address.removeprefix("unix:")}}
+    else:
+        host, _, port = address.rpartition(":")
+        place = _socket(host.strip("[]"), int(port))
+    roots = {"trusted_ca": {"filename": control_plane.root_file}}
+    names = [{"san_type": "DNS", "matcher": {"exact": control_plane.name}}]
+    context = {"validation_context": {**roots, "match_typed_subject_alt_names": names}, "alpn_protocols": ["h2"]}
+    options = {
+        "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}
+        },
+    }
+    return {
+        "name": _NAMES,
+        "alt_stat_name": f"{_NAMES};",
+        "type": "STATIC" if "pipe" in place else "STRICT_DNS",
+        "connect_timeout": "5s",
+        "load_assignment": {
+            "cluster_name": _NAMES,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": place}}]}],
+        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        "transport_socket": {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": f"{_TYPE}envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": control_plane.name,
+                "common_tls_context": context,
+            },
+        },
     }
 
 

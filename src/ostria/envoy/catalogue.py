@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ostria.engine import Engine, query
 from ostria.envoy import cds, eds, lds, rds, sds
+from ostria.envoy import names as lookups
 from ostria.envoy.fragments import Fragment, ResourceType
 from ostria.envoy.patches import hook
 from ostria.mesh.traits import EACH, ClientTraits, Scope
@@ -48,6 +49,7 @@ SERVED = {
     ResourceType.VIRTUAL_HOST: Served(rds.host_scope, rds.host_resource),
     ResourceType.SECRET: Served(sds.scope, sds.resource),
     ResourceType.EXTENSION: Served(hook.extension_scope, hook.extension),
+    ResourceType.NAMES: Served(lookups.scope, lookups.resource, lookups.names),
 }
 
 

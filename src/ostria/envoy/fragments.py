@@ -26,6 +26,7 @@ class ResourceType(enum.StrEnum):
     VIRTUAL_HOST = f"{_PREFIX}envoy.config.route.v3.VirtualHost"
     SECRET = f"{_PREFIX}envoy.extensions.transport_sockets.tls.v3.Secret"
     EXTENSION = f"{_PREFIX}envoy.config.core.v3.TypedExtensionConfig"
+    NAMES = f"{_PREFIX}ostria.v1.Names"  # What the agent beside Envoy subscribes to; see `names`.
 
 
 class Fragment(NamedTuple):

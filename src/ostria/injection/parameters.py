@@ -21,6 +21,7 @@ from ostria.injection.settings import AGENT_PORT, Resources, Settings
 
 NATIVE_SIDECAR = "sidecar.istio.io/nativeSidecar"
 PROXY_CONFIG = "proxy.istio.io/config"
+DNS_CAPTURE = "ISTIO_META_DNS_CAPTURE"
 STATUS_PORT = "status.sidecar.istio.io/port"
 REWRITE_PROBES = "sidecar.istio.io/rewriteAppHTTPProbers"
 MERGE_METRICS = "prometheus.istio.io/merge-metrics"
@@ -143,9 +144,17 @@ def _capture(
     capture, problems = read_annotations(annotations, defaults=default)
     own = dict.fromkeys((STATS_PORT, HEALTH_PORT, *((status_port,) if status_port else ())))
     changes: dict[str, Any] = {"own_ports": tuple(own)}
+    if captures_dns(config):
+        changes["dns_servers"] = "*"
     if default.mark is None:
         changes |= {"proxy_uids": (ids[0],), "proxy_gids": (ids[1],)}
     return msgspec.structs.replace(capture, **changes), problems
+
+
+def captures_dns(config: Mapping[str, Any]) -> bool:
+    """Whether ProxyConfig has questions for names come to the proxy (istio.io: DNS proxying)."""
+    metadata = config.get("proxyMetadata")
+    return isinstance(metadata, Mapping) and str(metadata.get(DNS_CAPTURE, "")).lower() == "true"
 
 
 def _resources(read: _Reader, default: Resources) -> Resources:

@@ -26,7 +26,7 @@ from ostria.injection.owner import (
 from ostria.injection.parameters import HEALTH_PORT, INTERCEPTION_MODE, STATS_PORT, Parameters
 from ostria.injection.select import annotations_of, labels_of
 from ostria.injection.settings import AGENT_PORT
-from ostria.mesh.workloads import GATEWAY_TEMPLATE, TLS_MODE_LABEL
+from ostria.mesh.workloads import DNS_ANNOTATION, GATEWAY_TEMPLATE, TLS_MODE_LABEL
 
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
 OURS = (PROXY, INIT, VALIDATION)
@@ -159,6 +159,8 @@ def _annotations(pod: Pod, parameters: Parameters) -> dict[str, str]:
         # kubectl logs and exec mean the application.
         for name in (DEFAULT_CONTAINER, DEFAULT_LOGS):
             found[name] = own.get(name, application["name"])
+    if parameters.capture.dns_servers:
+        found[DNS_ANNOTATION] = "true"
     if parameters.settings.cni:
         found |= _for_plugin(parameters)
     if parameters.settings.cni == "multus":

@@ -58,8 +58,9 @@ _ROUTES = ResourceType.ROUTES
 _VIRTUAL_HOST = ResourceType.VIRTUAL_HOST
 _SECRET = ResourceType.SECRET
 _EXTENSION = ResourceType.EXTENSION
+_NAMES = ResourceType.NAMES
 
-ORDER = (_SECRET, _CLUSTER, _ENDPOINTS, _EXTENSION, _LISTENER, _ROUTES, _VIRTUAL_HOST)
+ORDER = (_SECRET, _CLUSTER, _ENDPOINTS, _EXTENSION, _LISTENER, _ROUTES, _VIRTUAL_HOST, _NAMES)
 """In which order types are sent when several are due."""
 
 _USERS = {
@@ -70,6 +71,7 @@ _USERS = {
     _LISTENER: (),
     _ROUTES: (_LISTENER,),
     _VIRTUAL_HOST: (_ROUTES,),
+    _NAMES: (),
 }
 """Which types may use a type, and are to have settled before something of it is removed."""
 
