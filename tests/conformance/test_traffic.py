@@ -79,7 +79,6 @@ def _own_endpoint(case: Case) -> bool:
 
 WAITING = (
     Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),
-    Rule("Ingress", _says("kind: Ingress")),
     Rule("Gateway: ports of a ServiceEntry that is the gateway's own service", _own_endpoint),
     Rule("ServiceEntry: blocks of addresses", _says("kind: ServiceEntry", "addresses:", "/32")),
     Rule("headless services", _says("clusterIP: None")),

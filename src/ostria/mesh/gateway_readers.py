@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.base.hosts import matches
 from ostria.engine import Engine
 from ostria.mesh.model import ConnectionRoute, GatewaySelection, GatewayServer, HostRoutes
 from ostria.mesh.traits import ClientTraits
@@ -44,3 +45,10 @@ class GatewayReader(NamedTuple):
     hosts: Callable[[Engine, GatewayServer, ClientTraits], tuple[str, ...]]
     routes: Callable[[Engine, GatewayServer, str, ClientTraits], HostRoutes]
     connections: Callable[[Engine, GatewayServer, ClientTraits], tuple[ConnectionRoute, ...]]
+
+
+def narrower(one: str, other: str) -> str | None:
+    """The more specific of two hosts where one covers the other, else None: `a.b.c` of `a.b.c` and `*.c`."""
+    if matches(one, other):
+        return other
+    return one if matches(other, one) else None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
-from ostria.mesh import istio_gateways
+from ostria.mesh import ingress, istio_gateways
 from ostria.mesh.gateway_readers import GatewayReader
 from ostria.mesh.inbound import selecting, target_number
 from ostria.mesh.model import (
@@ -34,7 +34,7 @@ from ostria.mesh.model import (
 from ostria.mesh.services import age
 from ostria.mesh.traits import ClientTraits, Scope
 
-READERS: dict[str, GatewayReader] = {reader.kind: reader for reader in (istio_gateways.READER,)}
+READERS: dict[str, GatewayReader] = {reader.kind: reader for reader in (istio_gateways.READER, ingress.READER)}
 
 
 def _reader(gateway: ObjectKey) -> GatewayReader:

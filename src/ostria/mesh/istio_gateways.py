@@ -7,10 +7,10 @@ VirtualService.gateways, exportTo -> bound_to(gateway) -> hosts and routes behin
 from __future__ import annotations
 
 from ostria.base import ObjectKey
-from ostria.base.hosts import matches, split_scoped
+from ostria.base.hosts import split_scoped
 from ostria.engine import Engine, query
 from ostria.mesh.connections import tcp_routes, tls_routes
-from ostria.mesh.gateway_readers import GatewayReader
+from ostria.mesh.gateway_readers import GatewayReader, narrower
 from ostria.mesh.model import (
     ConnectionRoute,
     GatewaySelection,
@@ -123,13 +123,6 @@ def served_hosts(db: Engine, server: GatewayServer, key: ObjectKey) -> list[str]
     offered = [host for namespace, host in server.hosts if namespace in ("*", key.namespace)]
     found = (narrower(host, other) for host in hosts_of(db, key) for other in offered)
     return list(dict.fromkeys(host for host in found if host is not None))
-
-
-def narrower(one: str, other: str) -> str | None:
-    """The more specific of two hosts where one covers the other, else None: `a.b.c` of `a.b.c` and `*.c`."""
-    if matches(one, other):
-        return other
-    return one if matches(other, one) else None
 
 
 @query

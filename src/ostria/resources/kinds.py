@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ostria.base import Problem
-from ostria.resources import gateway_api, kubernetes, validation
+from ostria.resources import gateway_api, ingress, kubernetes, validation
 from ostria.resources.destination_rule import DestinationRule
 from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.gateway import Gateway
@@ -180,6 +180,11 @@ _TABLE = (
     Kind(
         "EndpointSlice", "discovery.k8s.io", ("v1",), "v1", "endpointslices", "endpointslice",
         kubernetes.EndpointSlice,
+    ),
+    Kind("Ingress", "networking.k8s.io", ("v1",), "v1", "ingresses", "ingress", ingress.Ingress, ("ing",)),
+    Kind(
+        "IngressClass", "networking.k8s.io", ("v1",), "v1", "ingressclasses", "ingressclass", ingress.IngressClass,
+        namespaced=False,
     ),
     Kind(
         "MutatingWebhookConfiguration", "admissionregistration.k8s.io", ("v1",), "v1", "mutatingwebhookconfigurations",
