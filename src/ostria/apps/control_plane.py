@@ -22,6 +22,7 @@ import msgspec
 from ostria.analysis import findings
 from ostria.base import ObjectKey, Problem
 from ostria.controllers.addresses import address_writes
+from ostria.controllers.ingresses import ingress_writes
 from ostria.controllers.refusals import PACE, verdict_writes
 from ostria.controllers.trust_bundles import trust_bundle_writes
 from ostria.controllers.webhook_bundles import webhook_bundle_writes
@@ -143,6 +144,7 @@ class ControlPlane:
                 Desk(self.db, address_writes, writer),
                 Desk(self.db, trust_bundle_writes, writer),
                 Desk(self.db, webhook_bundle_writes, writer),
+                Desk(self.db, ingress_writes, writer),
             ]
         self.serving = asyncio.Event()
 

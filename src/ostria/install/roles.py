@@ -1,7 +1,8 @@
 """What istiod may do at the API server: what it does, and nothing else.
 
 It reads the kinds of `resources.KINDS`. It writes verdicts onto the mesh's own objects, the roots into each namespace,
-its own keys, the caBundle of its own webhooks; and it asks whose a token is. A test holds this against what it does.
+its own keys, the caBundle of its own webhooks, where Ingresses are reached; and it asks whose a token is. A test holds
+this against what it does.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def _everywhere(installation: Installation) -> list[dict[str, Any]]:
     # Statuses that istiod writes: the addresses that it gives.
     rules.append(_rule("networking.istio.io", ["serviceentries/status"], "patch"))
     rules += [
+        _rule("networking.k8s.io", ["ingresses/status"], "patch"),
         # What is to be made has no name yet that a rule could go by.
         _rule("", ["configmaps"], "create"),
         _rule("", ["configmaps"], "patch", names=[CONFIG_MAP]),
