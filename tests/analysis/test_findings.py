@@ -99,7 +99,39 @@ def test_the_younger_of_two_gateways_that_want_one_port_is_told():
     )
     check(
         mesh,
-        "gateway-conflict spec.servers[0]: use another port, another host, or a gateway workload of its own",
+        "gateway-conflict spec.servers[0]: use another port, or a gateway workload of its own; "
+        "until then the older of the two is served",
+    )
+
+
+def test_a_name_that_has_a_certificate_already_is_told():
+    secure = GATEWAY.replace('hosts: ["*"]', 'hosts: ["*"], tls: {mode: SIMPLE, credentialName: a}')
+    mesh = Mesh(
+        EDGE,
+        secure % ("old", "2026-01-01T00:00:00Z", "istio: ingressgateway", "HTTPS"),
+        secure % ("young", "2026-01-02T00:00:00Z", "istio: ingressgateway", "HTTPS"),
+    )
+    (problem,) = findings(mesh.db)
+    assert "is taken by Gateway default/old: a name has one certificate" in problem.message
+
+
+INGRESS = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, namespace: default, annotations: {kubernetes.io/ingress.class: istio}}
+spec:
+  rules: [{http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: shop, port: {number: 80}}}}]}}]
+"""
+
+
+def test_an_ingress_whose_service_is_not_there_or_that_no_gateway_serves():
+    mesh = Mesh(EDGE, INGRESS)
+    check(mesh, "missing-port spec.rules[0].http.paths[0].backend.service: ")
+    others = INGRESS.replace("class: istio", "class: nginx")
+    check(Mesh(EDGE, others))
+    check(
+        Mesh(service("shop", 80, ip="10.96.0.9"), INGRESS),
+        "gateway-without-workload spec.ingressClassName: install a gateway, or mend the selector",
     )
 
 

@@ -38,7 +38,7 @@ def test_ingress(case: dict[str, Any]) -> None:
     )
     (selector,) = {tuple(sorted(gateway["spec"]["selector"].items())) for gateway in gateways}
     client = ClientTraits(ProxyType.GATEWAY, meta["systemNamespace"], selector)
-    ports = gateway_ports(mesh.db, client.namespace, client.labels)
+    ports = gateway_ports(mesh.db, client)
     found = sorted(
         (server.service_port, tuple(host for _, host in server.hosts), server.tls.credential if server.tls else "")
         for port in ports

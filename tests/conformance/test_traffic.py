@@ -70,16 +70,8 @@ def _wildcard_host(case: Case) -> bool:
     return any(name.startswith("*") and clusters for name, clusters in case.get("expectVirtualHosts", {}).items())
 
 
-def _own_endpoint(case: Case) -> bool:
-    """Whether an endpoint of a ServiceEntry stands at the proxy's own address, and something is to come of it."""
-    addresses = case["proxy"].get("ipAddresses") or ["1.1.1.1"]
-    named = any(f"- address: {address}" in _text(case) for address in addresses)
-    return named and case["proxy"]["type"] == "router"
-
-
 WAITING = (
     Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),
-    Rule("Gateway: ports of a ServiceEntry that is the gateway's own service", _own_endpoint),
     Rule("ServiceEntry: blocks of addresses", _says("kind: ServiceEntry", "addresses:", "/32")),
     Rule("headless services", _says("clusterIP: None")),
     Rule("outbound traffic policy", lambda case: "outboundTrafficPolicy" in (case.get("meshConfig") or {})),

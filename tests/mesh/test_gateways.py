@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from doubles.meshes import Mesh, service
+from ostria.base import ObjectKey
 from ostria.mesh.gateways import gateway_conflicts, gateway_ports, gateway_virtual_hosts
+from ostria.mesh.settings import Settings
 from ostria.mesh.traits import ClientTraits, ProxyType
 
 EDGE = ClientTraits(ProxyType.GATEWAY, "istio-system", (("app", "istio-ingressgateway"), ("istio", "ingressgateway")))
@@ -60,7 +62,7 @@ def edge(*texts: str) -> Mesh:
 
 def test_the_gateways_own_service_says_where_a_port_is_served():
     mesh = edge(gateway("a"), gateway("b", port=9000))
-    found = gateway_ports(mesh.db, EDGE.namespace, EDGE.labels)
+    found = gateway_ports(mesh.db, EDGE)
     assert [(place.port, [server.service_port for server in place.servers]) for place in found] == [
         (8080, [80]),
         (9000, [9000]),
@@ -69,7 +71,57 @@ def test_the_gateways_own_service_says_where_a_port_is_served():
 
 def test_a_selector_that_does_not_match_serves_nothing():
     mesh = edge(gateway("a").replace("istio: ingressgateway", "istio: egressgateway"))
-    assert gateway_ports(mesh.db, EDGE.namespace, EDGE.labels) == ()
+    assert gateway_ports(mesh.db, EDGE) == ()
+
+
+def test_a_services_label_keeps_its_ports_as_they_are():
+    labels = "labels: {experimental.istio.io/disable-gateway-port-translation: 'true'}"
+    mesh = Mesh(GATEWAY_SERVICE.replace("namespace: istio-system", f"namespace: istio-system, {labels}"), gateway("a"))
+    assert [place.port for place in gateway_ports(mesh.db, EDGE)] == [80]
+
+
+OWN_ENTRY = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: edge, namespace: istio-system}
+spec:
+  hosts: [edge.example.com]
+  ports: [{number: 80, targetPort: 8080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  endpoints: [{address: 10.0.0.9}]
+"""
+
+
+def test_a_service_that_names_the_gateways_address_is_the_gateways_own():
+    mesh = Mesh(OWN_ENTRY, gateway("a"))
+    own = EDGE._replace(serving=(ObjectKey("", "ServiceEntry", "istio-system", "edge"),))
+    assert [place.port for place in gateway_ports(mesh.db, own)] == [8080]
+    assert [place.port for place in gateway_ports(mesh.db, EDGE)] == [80]
+
+
+def test_a_gateway_may_name_services_instead_of_labels():
+    named = gateway("a").replace(
+        "name: a,", "name: a, annotations: {internal.istio.io/gateway-service: edge.example.com},"
+    )
+    named = named.replace("selector: {istio: ingressgateway}", "selector: {}")
+    mesh = Mesh(OWN_ENTRY, named, named.replace("name: a,", "name: b,").replace("number: 80", "number: 82"))
+    own = EDGE._replace(serving=(ObjectKey("", "ServiceEntry", "istio-system", "edge"),))
+    assert [place.port for place in gateway_ports(mesh.db, own)] == [8080]
+    assert gateway_ports(mesh.db, EDGE) == ()
+
+
+def test_a_gateway_selects_workloads_everywhere_unless_the_mesh_says_otherwise():
+    assert gateway_ports(Mesh(gateway("a")).db, EDGE) != ()
+    scoped = Mesh(gateway("a"), settings=Settings(scope_gateways=True))
+    assert gateway_ports(scoped.db, EDGE) == ()
+    assert gateway_ports(scoped.db, EDGE._replace(namespace="default")) != ()
+
+
+def test_a_gateway_may_select_on_any_label():
+    mesh = Mesh(gateway("a").replace("istio: ingressgateway", "app: istio-ingressgateway, istio: ingressgateway"))
+    assert [place.port for place in gateway_ports(mesh.db, EDGE)] == [80]
+    assert gateway_ports(mesh.db, EDGE._replace(labels=EDGE.labels[:1])) == ()
 
 
 def test_a_rule_is_bound_by_its_gateways_name_and_namespace():
@@ -117,7 +169,7 @@ def test_a_port_that_is_taken_for_something_else_stays_the_older_ones():
         gateway("a"),
         gateway("b", protocol="TCP").replace("2026-01-01", "2026-01-02"),
     )
-    conflicts = gateway_conflicts(mesh.db, EDGE.namespace, EDGE.labels)
+    conflicts = gateway_conflicts(mesh.db, EDGE)
     assert [(each.server.gateway.name, each.taken_by.gateway.name) for each in conflicts] == [("b", "a")]
 
 

@@ -5,7 +5,7 @@ resources.problems, routing, gateways, unsupported (each by key) -> findings -> 
 
 from __future__ import annotations
 
-from ostria.analysis.gateways import gateway_problems
+from ostria.analysis.gateways import gateway_problems, ingress_problems
 from ostria.analysis.routing import routing_problems
 from ostria.analysis.unsupported import unsupported
 from ostria.base import Level, Problem
@@ -19,6 +19,7 @@ SUBJECTS = {
     "VirtualService": (routing_problems, unsupported),
     "DestinationRule": (unsupported,),
     "Gateway": (gateway_problems,),
+    "Ingress": (ingress_problems,),
     "ServiceEntry": (unsupported,),
 }
 

@@ -1,4 +1,4 @@
-"""Gateways that nothing serves: no workload has the labels, or an older Gateway has the port."""
+"""Gateways and Ingresses that nothing serves: no workload has the labels, or an older one has the port or the name."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from collections.abc import Iterator
 
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, Index, query
-from ostria.mesh.gateways import gateway_conflicts, selection_of
-from ostria.mesh.model import Labels
+from ostria.mesh import ingress
+from ostria.mesh.clients import traits_of
+from ostria.mesh.gateways import Conflict, gateway_conflicts, selection_of
+from ostria.mesh.model import GatewayServer, Labels, MissingDestination
+from ostria.mesh.settings import settings
+from ostria.mesh.traits import ClientTraits
 from ostria.mesh.workloads import is_gateway, workload
 from ostria.resources import Object, objects
 from ostria.resources.gateway import Gateway
 from ostria.resources.kubernetes import Pod
 
-
-def _with_label(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Pod):
-        yield from value.metadata.labels.items()
+# Labels that tell one pod or one revision from another, and not what a gateway is for.
+_PASSING = frozenset({"pod-template-hash", "controller-revision-hash", "chart", "heritage", "release"})
 
 
-def _gateway_pods(key: ObjectKey, value: Object) -> Iterator[str]:
+def _gateway_label(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
     if isinstance(value, Pod) and is_gateway(value):
-        yield ""
+        yield from {**value.metadata.labels, "": ""}.items()
 
 
-pods_with = Index("analysis.gateways.pods_with", objects, _with_label)
-gateway_pods = Index("analysis.gateways.gateway_pods", objects, _gateway_pods)
+gateways_with = Index("analysis.gateways.gateways_with", objects, _gateway_label)
 
 
 @query
-def serving_labels(db: Engine, selector: Labels) -> tuple[tuple[str, Labels], ...]:
-    """The distinct (namespace, labels) of the pods that a Gateway's selector chooses."""
-    keys = set(pods_with(db, selector[0])) if selector else set(gateway_pods(db, ""))
-    for pair in selector[1:]:
-        keys &= set(pods_with(db, pair))
-    found = (workload(db, key) for key in keys)
-    return tuple(sorted({(each.namespace, each.labels) for each in found if each}))
+def serving(db: Engine, selector: Labels, namespace: str) -> tuple[ClientTraits, ...]:
+    """The gateway workloads that a selector chooses, of one namespace if that is not "", those that differ once."""
+    pods = set.intersection(*(set(gateways_with(db, pair)) for pair in (("", ""), *selector)))
+    found = (traits_of(db, pod) for pod in sorted(pods) if namespace in ("", pod.namespace))
+    return tuple(dict.fromkeys(client for client in found if client is not None))
 
 
 @query
@@ -47,39 +46,86 @@ def gateway_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
     wanted = selection_of(db, key)
     if wanted is None or wanted.services is not None:
         return ()
-    selector = wanted.labels
-    places = serving_labels(db, selector)
-    if not places:
-        return (_unserved(db, key, selector),)
-    conflicts = {each for place in places for each in gateway_conflicts(db, *place) if each.server.gateway == key}
-    return tuple(
-        Problem(
-            "gateway-conflict",
-            Level.ERROR,
-            f"port {each.server.service_port} is taken by {each.taken_by.gateway} for something else",
-            key,
-            f"spec.servers[{each.server.position}]",
-            hint="use another port, another host, or a gateway workload of its own",
-        )
-        for each in sorted(conflicts)
-    )
+    clients = serving(db, wanted.labels, key.namespace if settings(db).scope_gateways else "")
+    if not clients:
+        return (_unserved(db, key, wanted.labels, "spec.selector"),)
+    return tuple(_conflicts(db, key, clients, "spec.servers"))
 
 
-def _unserved(db: Engine, key: ObjectKey, selector: Labels) -> Problem:
+@query
+def ingress_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
+    """What keeps one of the mesh's Ingresses from being served: no gateway, a certificate's host that is taken, and
+    services and ports that are not there."""
+    if not ingress.is_ours(db, key):
+        return ()
+    clients = serving(db, ingress.gateway_labels(db), "")
+    found = list(_conflicts(db, key, clients, "spec.tls"))
+    if not clients:
+        found.append(_unserved(db, key, ingress.gateway_labels(db), "spec.ingressClassName"))
+    for field, missing in ingress.missing(db, key):
+        found.append(_missing(key, field, missing))
+    return tuple(found)
+
+
+def _missing(key: ObjectKey, field: str, missing: MissingDestination) -> Problem:
+    if missing.port:
+        code, message = "missing-port", f"{missing.host} has no port {missing.port}"
+    else:
+        code, message = "missing-host", f"{missing.host} is not there, or has no such port"
+    return Problem(code, Level.ERROR, f"{message}: calls are answered with 503", key, f"{field}.backend.service")
+
+
+# --- who has a port -----------------------------------------------------------------------------------------------
+
+
+def _conflicts(db: Engine, key: ObjectKey, clients: tuple[ClientTraits, ...], field: str) -> Iterator[Problem]:
+    found = {each for client in clients for each in gateway_conflicts(db, client) if each.server.gateway == key}
+    for each in sorted(found):
+        place = f"{field}[{each.server.position}]" if each.server.position >= 0 else "spec"
+        yield Problem("gateway-conflict", Level.ERROR, _why(each), key, place, hint=_way_out(each))
+
+
+def _shared(conflict: Conflict) -> list[str]:
+    """The names that both would open or pass on; none where it is the port itself that they cannot share."""
+    if not (conflict.server.protocol.is_tls and conflict.taken_by.protocol.is_tls):
+        return []
+    return sorted(_names(conflict.server) & _names(conflict.taken_by))
+
+
+def _names(server: GatewayServer) -> set[str]:
+    return {host for _, host in server.hosts}
+
+
+def _why(conflict: Conflict) -> str:
+    port, other = conflict.server.service_port, conflict.taken_by
+    if names := _shared(conflict):
+        return f"{', '.join(names)} on port {port} is taken by {other.gateway}: a name has one certificate"
+    return f"port {port} is taken by {other.gateway} for {other.protocol.upper()}"
+
+
+def _way_out(conflict: Conflict) -> str:
+    other = "other hosts" if _shared(conflict) else "another port"
+    return f"use {other}, or a gateway workload of its own; until then the older of the two is served"
+
+
+# --- who is there at all ------------------------------------------------------------------------------------------
+
+
+def _unserved(db: Engine, key: ObjectKey, selector: Labels, field: str) -> Problem:
     wanted = ", ".join(f"{name}={value}" for name, value in selector) or "any gateway"
     known = {
         f"{name}={value}": None
-        for pod in gateway_pods(db, "")
+        for pod in gateways_with(db, ("", ""))
         if (found := workload(db, pod))
         for name, value in found.labels
-        if name in ("app", "istio")
+        if name not in _PASSING and "/" not in name
     }
     near = difflib.get_close_matches(wanted, list(known), n=2, cutoff=0.3) or list(known)[:2]
     return Problem(
         "gateway-without-workload",
         Level.WARNING,
-        f"no pod has the labels that the selector asks for ({wanted})",
+        f"no gateway has the labels that are asked for ({wanted})",
         key,
-        "spec.selector",
+        field,
         hint=f"the gateways that run have {' and '.join(near)}" if near else "install a gateway, or mend the selector",
     )

@@ -158,7 +158,7 @@ def _table_of(db: Engine, name: str, parts: list[Fragment], client: ClientTraits
 
 @query
 def _gateway_table(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
-    servers = servers_behind(db, name, client.namespace, client.labels)
+    servers = servers_behind(db, name, client)
     if not servers:
         return None
     found = [part for host in gateway_hosts(db, name, client) if (part := _gateway_host(db, name, host, client))]

@@ -31,7 +31,7 @@ def gateway_listeners(db: Engine, client: ClientTraits) -> tuple[GatewayListener
     """Everything that a gateway workload listens for, sorted by address and port."""
     found = (
         GatewayListener(place.bind, place.port, gateway_chains(db, place.bind, place.port, client))
-        for place in gateway_ports(db, client.namespace, client.labels)
+        for place in gateway_ports(db, client)
     )
     return tuple(listener for listener in found if listener.chains)
 
@@ -39,7 +39,7 @@ def gateway_listeners(db: Engine, client: ClientTraits) -> tuple[GatewayListener
 @query
 def gateway_chains(db: Engine, bind: str, port: int, client: ClientTraits) -> tuple[GatewayChain, ...]:
     """What is done with the connections to one port; of two claims to one server name the first has it."""
-    places = gateway_ports(db, client.namespace, client.labels)
+    places = gateway_ports(db, client)
     servers = next((place.servers for place in places if (place.bind, place.port) == (bind, port)), ())
     if servers and servers[0].tls is None and is_http_server(servers[0]):
         return (GatewayChain(frozenset(server.gateway for server in servers), table=route_table(servers[0])),)
@@ -100,7 +100,7 @@ def sealed_clusters(db: Engine, hosts: tuple[tuple[str, str], ...], client: Clie
 def passed_to(db: Engine, client: ClientTraits) -> tuple[ClusterRef, ...]:
     """Every sealed cluster that a gateway workload needs."""
     found: dict[ClusterRef, None] = {}
-    for place in gateway_ports(db, client.namespace, client.labels):
+    for place in gateway_ports(db, client):
         for server in place.servers:
             if server.tls is not None and server.tls.mode is ServerTls.AUTO_PASSTHROUGH:
                 found |= dict.fromkeys(sealed_clusters(db, server.hosts, client))

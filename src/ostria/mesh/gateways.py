@@ -17,13 +17,12 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh import ingress, istio_gateways
 from ostria.mesh.gateway_readers import GatewayReader
-from ostria.mesh.inbound import selecting, target_number
+from ostria.mesh.inbound import own_services, target_number
 from ostria.mesh.model import (
     ConnectionRoute,
     GatewayPort,
     GatewaySelection,
     GatewayServer,
-    Labels,
     MatchKind,
     Protocol,
     RequestMatch,
@@ -32,7 +31,12 @@ from ostria.mesh.model import (
     VirtualHost,
 )
 from ostria.mesh.services import age
+from ostria.mesh.settings import settings
 from ostria.mesh.traits import ClientTraits, Scope
+from ostria.resources import objects
+
+# A Service's label by which its ports stay what they are (istio.io: gateway port translation).
+UNTRANSLATED = "experimental.istio.io/disable-gateway-port-translation"
 
 READERS: dict[str, GatewayReader] = {reader.kind: reader for reader in (istio_gateways.READER, ingress.READER)}
 
@@ -67,19 +71,26 @@ def gateway_scope(db: Engine) -> Scope:
     return Scope(proxy_type=True, labels=frozenset(pair for each in wanted if each for pair in each.labels))
 
 
+# What of a gateway workload decides which ports it opens.
+_WORKLOAD = Scope(namespaces=None, labels=None, serving=True)
+
+
 @query
-def gateways_of(db: Engine, namespace: str, labels: Labels) -> tuple[ObjectKey, ...]:
+def _gateways_of(db: Engine, workload: ClientTraits) -> tuple[ObjectKey, ...]:
     """The objects that open ports on a workload, the oldest first; those of one age by name, as in Istio."""
-    found = (key for key in gateway_keys(db) if _selects(db, selection_of(db, key), namespace, labels))
+    found = (key for key in gateway_keys(db) if _selects(db, key, workload))
     return tuple(sorted(found, key=lambda key: (age(db, key), key.name, key)))
 
 
-def _selects(db: Engine, wanted: GatewaySelection | None, namespace: str, labels: Labels) -> bool:
-    if wanted is None or wanted.namespace not in ("", namespace):
+def _selects(db: Engine, key: ObjectKey, workload: ClientTraits) -> bool:
+    wanted = selection_of(db, key)
+    if wanted is None or wanted.namespace not in ("", workload.namespace):
         return False
-    if wanted.services is not None and not any(port.host in wanted.services for port in _ports(db, namespace, labels)):
+    if settings(db).scope_gateways and key.kind == istio_gateways.READER.kind and key.namespace != workload.namespace:
         return False
-    return all(pair in labels for pair in wanted.labels)
+    if wanted.services is not None and not any(port.host in wanted.services for port in _ports(db, workload)):
+        return False
+    return workload.has_labels(wanted.labels)
 
 
 class _Port(NamedTuple):
@@ -88,25 +99,31 @@ class _Port(NamedTuple):
     host: str
     number: int
     target: int
+    translated: bool
 
 
 @query
-def _ports(db: Engine, namespace: str, labels: Labels) -> tuple[_Port, ...]:
-    """The ports of a gateway workload's own Services, the oldest Service's first."""
-    workload = ClientTraits(namespace=namespace, labels=labels)
+def _ports(db: Engine, workload: ClientTraits) -> tuple[_Port, ...]:
+    """The ports of a gateway workload's own services, the oldest service's first."""
     return tuple(
-        _Port(found.host, port.number, target_number(db, found, port) or port.number)
-        for found in selecting(db, namespace)
-        if workload.has_labels(found.selector)
+        _Port(found.host, port.number, target_number(db, found, port) or port.number, translates(db, found.origin))
+        for found in own_services(db, workload.namespace, workload.labels, workload.serving)
         for port in found.ports
     )
+
+
+@query
+def translates(db: Engine, service: ObjectKey) -> bool:
+    """Whether the ports of Gateways may mean those of a service; its label can forbid it."""
+    value = objects(db, service)
+    return value is None or UNTRANSLATED not in value.metadata.labels
 
 
 def _target_ports(ports: tuple[_Port, ...], number: int, services: tuple[str, ...] | None) -> tuple[int, ...]:
     """Where a proxy listens for a service port; without a service for it, at the number itself."""
     if services is not None:
         return tuple(sorted({port.target for port in ports if port.number == number and port.host in services}))
-    return (next((port.target for port in ports if port.number == number), number),)
+    return (next((port.target for port in ports if port.number == number and port.translated), number),)
 
 
 # --- ports ----------------------------------------------------------------------------------------------------
@@ -125,11 +142,11 @@ class _Served(NamedTuple):
 
 
 @query
-def _served(db: Engine, namespace: str, labels: Labels) -> _Served:
-    ports = _ports(db, namespace, labels)
+def _served(db: Engine, workload: ClientTraits) -> _Served:
+    ports = _ports(db, workload)
     by_place: dict[tuple[str, int], list[GatewayServer]] = {}
     conflicts: list[Conflict] = []
-    for key in gateways_of(db, namespace, labels):
+    for key in _gateways_of(db, workload):
         wanted = selection_of(db, key)
         for server in servers_of(db, key):
             for target in _target_ports(ports, server.service_port, wanted.services if wanted else None):
@@ -153,16 +170,14 @@ def _contradict(one: GatewayServer, other: GatewayServer) -> bool:
     return True
 
 
-@query
-def gateway_ports(db: Engine, namespace: str, labels: Labels) -> tuple[GatewayPort, ...]:
+def gateway_ports(db: Engine, client: ClientTraits) -> tuple[GatewayPort, ...]:
     """The servers of a gateway workload, by address and port."""
-    return _served(db, namespace, labels).ports
+    return _served(db, _WORKLOAD.project(client)).ports
 
 
-@query
-def gateway_conflicts(db: Engine, namespace: str, labels: Labels) -> tuple[Conflict, ...]:
+def gateway_conflicts(db: Engine, client: ClientTraits) -> tuple[Conflict, ...]:
     """The servers that a gateway workload leaves out."""
-    return _served(db, namespace, labels).conflicts
+    return _served(db, _WORKLOAD.project(client)).conflicts
 
 
 def connections_behind(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[ConnectionRoute, ...]:
@@ -195,12 +210,16 @@ def is_gateway_table(name: str) -> bool:
     return scheme in ("http", "https") and rest.partition(".")[0].isdigit()
 
 
-@query
-def servers_behind(db: Engine, table: str, namespace: str, labels: Labels) -> tuple[GatewayServer, ...]:
+def servers_behind(db: Engine, table: str, client: ClientTraits) -> tuple[GatewayServer, ...]:
     """The servers of a gateway workload whose requests go through one route table."""
+    return _servers_behind(db, table, _WORKLOAD.project(client))
+
+
+@query
+def _servers_behind(db: Engine, table: str, workload: ClientTraits) -> tuple[GatewayServer, ...]:
     return tuple(
         server
-        for place in gateway_ports(db, namespace, labels)
+        for place in gateway_ports(db, workload)
         for server in place.servers
         if is_http_server(server) and route_table(server) == table
     )
@@ -210,7 +229,7 @@ def servers_behind(db: Engine, table: str, namespace: str, labels: Labels) -> tu
 def gateway_hosts(db: Engine, table: str, client: ClientTraits) -> tuple[str, ...]:
     """The hosts of one route table, sorted: those of which something is said, and those that are sent to HTTPS."""
     found: set[str] = set()
-    for server in servers_behind(db, table, client.namespace, client.labels):
+    for server in servers_behind(db, table, client):
         found.update(_hosts(db, server, client))
     return tuple(sorted(found))
 
@@ -230,7 +249,7 @@ def gateway_virtual_host(db: Engine, table: str, host: str, client: ClientTraits
     routes: dict[Route, None] = {}
     origins: set[ObjectKey] = set()
     port, require_tls = 0, False
-    for server in servers_behind(db, table, client.namespace, client.labels):
+    for server in servers_behind(db, table, client):
         if host not in _hosts(db, server, client):
             continue
         port = port or server.service_port

@@ -18,7 +18,7 @@ from ostria.mesh.model import Inbound, InboundPort, Labels, Protocol, Service, S
 from ostria.mesh.security import peer_labels, peer_mode_of
 from ostria.mesh.services import age, in_namespace, services_of
 from ostria.mesh.sidecar_ingress import governed, localized
-from ostria.mesh.traits import ClientTraits, ProxyType, Scope
+from ostria.mesh.traits import ClientTraits, Scope
 from ostria.mesh.workloads import workload
 from ostria.resources import Object, objects
 from ostria.resources.kubernetes import EndpointSlice
@@ -75,6 +75,17 @@ def selecting(db: Engine, namespace: str) -> tuple[Service, ...]:
 
 
 @query
+def own_services(
+    db: Engine, namespace: str, labels: Labels, serving: tuple[ObjectKey, ...] = ()
+) -> tuple[Service, ...]:
+    """The services that lead to the workloads with these labels, whose address these objects name."""
+    workload = ClientTraits(namespace=namespace, labels=labels)
+    chosen = [found for found in selecting(db, namespace) if workload.has_labels(found.selector)]
+    named = [found for key in serving for found in _served(db, key)]
+    return (*chosen, *(each for each in named if each not in chosen))
+
+
+@query
 def selected_labels(db: Engine, namespace: str) -> frozenset[tuple[str, str]]:
     """The label pairs by which services of a namespace choose workloads."""
     return frozenset(pair for found in selecting(db, namespace) for pair in found.selector)
@@ -91,11 +102,8 @@ def inbound_scope(db: Engine, namespace: str) -> Scope:
 def inbound(db: Engine, namespace: str, labels: Labels, serving: tuple[ObjectKey, ...] = ()) -> Inbound:
     """The inbound side of the workloads with these labels, whose address these objects name."""
     peers = peer_mode_of(db, namespace, labels)
-    client = ClientTraits(ProxyType.SIDECAR, namespace, labels)
     behind: dict[int, list[tuple[Service, ServicePort]]] = {}
-    chosen = [found for found in selecting(db, namespace) if client.has_labels(found.selector)]
-    named = [found for key in serving for found in _served(db, key)]
-    for found in (*chosen, *(each for each in named if each not in chosen)):
+    for found in own_services(db, namespace, labels, serving):
         for port in found.ports:
             number = target_number(db, found, port)
             if number and port.protocol is not Protocol.UDP:

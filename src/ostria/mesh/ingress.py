@@ -243,6 +243,16 @@ def _cluster(db: Engine, host: str, port: api.ServiceBackendPort, place: Place) 
     return cluster_of(db, host, number, "", place) if number else MissingDestination(host, 0)
 
 
+@query
+def missing(db: Engine, key: ObjectKey) -> tuple[tuple[str, MissingDestination], ...]:
+    """The backends of one Ingress that are not there, by field."""
+    place = Place("", HTTP_PORT, settings(db).root_namespace)
+    own = (route for host in sorted(_hosts(_ingress(db, key))) for route in _routes_of(db, key, host, place))
+    default = _default(db, key, place)
+    targets = ((route.field, target.cluster) for route in (*own, default) if route for target in route.targets)
+    return tuple(dict.fromkeys((field, to) for field, to in targets if isinstance(to, MissingDestination)))
+
+
 def connections(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[ConnectionRoute, ...]:
     """None: an Ingress speaks of requests only."""
     return ()

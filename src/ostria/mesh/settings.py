@@ -21,7 +21,8 @@ class Settings(NamedTuple):
     """How this control plane was started. `revision` "" is the default one.
 
     `socket_mark` is what tells Envoy's own traffic from the application's where its owner cannot (one machine,
-    without root); None where the owner does. `ipv6` says whether proxies may listen on :: as well.
+    without root); None where the owner does. `ipv6` says whether proxies may listen on :: as well. `scope_gateways`
+    says that a Gateway selects workloads of its own namespace only.
     """
 
     root_namespace: str = "istio-system"
@@ -30,6 +31,7 @@ class Settings(NamedTuple):
     cluster: str = ""
     socket_mark: int | None = None
     ipv6: bool = True
+    scope_gateways: bool = False
 
 
 settings_input: Input[str, Settings] = Input("mesh.settings")

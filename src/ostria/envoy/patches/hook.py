@@ -182,7 +182,7 @@ def table_head(db: Engine, name: str, head: bytes, client: ClientTraits) -> Frag
 def _table(db: Engine, names: tuple[str, ...], client: ClientTraits) -> Table:
     if not is_gateway_table(names[0]):
         return Table.of_sidecar(*names)
-    servers = servers_behind(db, names[0], client.namespace, client.labels)
+    servers = servers_behind(db, names[0], client)
     return Table.of_gateway(names[0], [server.service_port for server in servers])
 
 
