@@ -53,6 +53,18 @@ GATEWAY = "{selector: {istio: ingressgateway}, servers: [{port: {number: %d, nam
 TLS = ", tls: {mode: SIMPLE, credentialName: shop-cert}"
 
 
+def ingress(name: str, host: str, port: str, more: str = "") -> str:
+    """An Ingress of the mesh's class."""
+    backend = f"{{service: {{name: reviews, port: {port}}}}}"
+    annotations = "annotations: {kubernetes.io/ingress.class: istio}"
+    return f"""
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {name}, namespace: default, {annotations}, creationTimestamp: "2026-01-01T00:00:00Z"}}
+spec: {{rules: [{{host: '{host}', http: {{paths: [{{path: /a, pathType: Prefix, backend: {backend}}}]}}}}]{more}}}
+"""
+
+
 def filters(name: str, patches: str, namespace: str = "default", more: str = "") -> str:
     """An EnvoyFilter."""
     return f"""
@@ -173,8 +185,43 @@ POOL: dict[str, list[str | None]] = {
         istio("Gateway", "edge", GATEWAY % (80, "HTTP", "shop/*.example.com", ", tls: {httpsRedirect: true}")),
         istio("Gateway", "edge", GATEWAY % (443, "HTTPS", "*.example.com", TLS)),
         istio("Gateway", "edge", GATEWAY % (80, "TCP", "*", "")),
+        istio("Gateway", "edge", GATEWAY % (443, "TLS", "*", ", tls: {mode: PASSTHROUGH}")),
+        istio("Gateway", "edge", GATEWAY % (443, "TLS", "shop.example.com", TLS)),
+        istio("Gateway", "edge", GATEWAY % (443, "TLS", "*.local", ", tls: {mode: AUTO_PASSTHROUGH}")),
+        istio("Gateway", "edge", GATEWAY % (443, "HTTPS", "*", ", tls: {mode: ISTIO_MUTUAL}")),
     ],
-    "second gateway": [None, istio("Gateway", "late", GATEWAY % (80, "HTTP", "late.example.com", ""))],
+    "second gateway": [
+        None,
+        istio("Gateway", "late", GATEWAY % (80, "HTTP", "late.example.com", "")),
+        istio("Gateway", "late", GATEWAY % (80, "HTTP", "shop.example.com", ", bind: 10.0.0.5")),
+        istio("Gateway", "late", GATEWAY % (443, "TLS", "*.example.com", ", tls: {mode: PASSTHROUGH}")),
+    ],
+    "bytes": [
+        None,
+        istio(
+            "VirtualService",
+            "bytes",
+            "{hosts: ['*.example.com'], gateways: [edge, late], tcp: [{route: [{destination: {host: reviews}}]}],"
+            " tls: [{match: [{sniHosts: [shop.example.com, '*.example.com']}],"
+            " route: [{destination: {host: reviews, subset: v1}, weight: 50},"
+            " {destination: {host: cart.shop}, weight: 50}]}]}",
+        ),
+    ],
+    "kubernetes ingress": [
+        None,
+        ingress("i", "shop.example.com", "{number: 9080}"),
+        ingress("i", "", "{name: http}", ", tls: [{hosts: [shop.example.com], secretName: shop-cert}]"),
+    ],
+    "second kubernetes ingress": [
+        None,
+        ingress(
+            "j",
+            "shop.example.com",
+            "{number: 1}",
+            ", tls: [{hosts: [shop.example.com], secretName: shop-cert}],"
+            " defaultBackend: {service: {name: ratings, port: {number: 9080}}}",
+        ),
+    ],
     "entry": [
         None,
         istio(
