@@ -31,8 +31,10 @@ class GatewayReader(NamedTuple):
     servers    its servers, `port` still being the object's own number
     hosts      the hosts of which something is said behind one server, each within the server's own; a server of
                which nothing is said yet has none, and answers 404
-    routes     what is said of one of these hosts, for the client's view of the services. Routes that are the same for
-               two servers of a port are taken once; those of a second server follow those of the first.
+    routes     what is said of one host within the server's own, for the client's view of the services; none where that
+               is nothing. It must not look at what is said of other hosts: each host is asked for by itself, so that
+               a rule costs its hosts and not the table. Routes that are the same for two servers of a port are taken
+               once; those of a second server follow those of the first.
     connections  where connections go that the server does not read: TCP, TLS that is passed on (by server name, each
                within the server's own; () is every name that the server has), and TLS that is opened but holds no
                HTTP (the same). Of several for one name the first counts.

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.base.hosts import matches
 from ostria.engine import Engine, query
 from ostria.mesh import ingress, istio_gateways
 from ostria.mesh.gateway_readers import GatewayReader
@@ -230,13 +231,10 @@ def gateway_hosts(db: Engine, table: str, client: ClientTraits) -> tuple[str, ..
     """The hosts of one route table, sorted: those of which something is said, and those that are sent to HTTPS."""
     found: set[str] = set()
     for server in servers_behind(db, table, client):
-        found.update(_hosts(db, server, client))
+        found.update(_reader(server.gateway).hosts(db, server, client))
+        if server.https_redirect:
+            found.update(host for _, host in server.hosts)
     return tuple(sorted(found))
-
-
-def _hosts(db: Engine, server: GatewayServer, client: ClientTraits) -> set[str]:
-    redirected = (host for _, host in server.hosts) if server.https_redirect else ()
-    return {*redirected, *_reader(server.gateway).hosts(db, server, client)}
 
 
 @query
@@ -250,13 +248,17 @@ def gateway_virtual_host(db: Engine, table: str, host: str, client: ClientTraits
     origins: set[ObjectKey] = set()
     port, require_tls = 0, False
     for server in servers_behind(db, table, client):
-        if host not in _hosts(db, server, client):
+        offered = [each for _, each in server.hosts]
+        if not any(matches(each, host) for each in offered):
+            continue
+        said = _reader(server.gateway).routes(db, server, host, client)
+        redirected = server.https_redirect and (bool(said.routes) or host in offered)
+        if not said.routes and not redirected:
             continue
         port = port or server.service_port
-        if server.https_redirect:
+        if redirected:
             require_tls = True
             origins.add(server.gateway)
-        said = _reader(server.gateway).routes(db, server, host, client)
         routes |= dict.fromkeys(said.routes)
         origins |= said.origins
     if not routes and not require_tls:

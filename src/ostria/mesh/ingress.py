@@ -101,7 +101,10 @@ def selection(db: Engine, key: ObjectKey) -> GatewaySelection:
 
 @query
 def servers(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
-    """Plain HTTP for every host, and a server for each certificate; without a Secret nothing can be opened."""
+    """A server for each certificate, and plain HTTP for every host; without a Secret nothing can be opened.
+
+    The plain one is the same for all Ingresses, and the oldest has it.
+    """
     known_as = f"{key.name}-{_GENERATED}-{key.namespace}.{settings(db).root_namespace}"
     plain = GatewayServer(
         gateway=key,
@@ -126,7 +129,12 @@ def servers(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
         for position, tls in enumerate(_ingress(db, key).spec.tls)
         if tls.secret_name
     )
-    return (*secure, plain)
+    return (*secure, plain) if key == _eldest(db) else tuple(secure)
+
+
+@query
+def _eldest(db: Engine) -> ObjectKey:
+    return min(keys(db), key=lambda key: (age(db, key), key.name, key))
 
 
 # --- routes -------------------------------------------------------------------------------------------------------
@@ -146,6 +154,12 @@ claimed = Index("mesh.ingress.claimed", objects, _claimed)
 
 
 @query
+def hosts_of(db: Engine, key: ObjectKey) -> tuple[str, ...]:
+    """The hosts that one Ingress speaks of, sorted."""
+    return tuple(sorted(_hosts(_ingress(db, key))))
+
+
+@query
 def claiming(db: Engine, host: str) -> tuple[ObjectKey, ...]:
     """The Ingresses that the mesh serves and that say something of a host, the oldest first."""
     found = (key for key in claimed(db, host) if is_ours(db, key))
@@ -154,10 +168,13 @@ def claiming(db: Engine, host: str) -> tuple[ObjectKey, ...]:
 
 @query
 def hosts(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[str, ...]:
-    """The Ingress' own hosts as far as the server has them, and those of the server that another Ingress speaks of."""
+    """On the plain port the hosts of all Ingresses; behind a certificate the Ingress' own as far as it has them, and
+    those of the certificate that another Ingress speaks of."""
+    if server.tls is None:
+        return tuple(dict.fromkeys(host for key in keys(db) for host in hosts_of(db, key)))
     offered = [host for _, host in server.hosts]
-    own = (narrower(host, other) for host in sorted(_hosts(_ingress(db, server.gateway))) for other in offered)
-    others = (host for host in offered if server.tls is not None and claiming(db, host))
+    own = (narrower(host, other) for host in hosts_of(db, server.gateway) for other in offered)
+    others = (host for host in offered if claiming(db, host))
     return tuple(dict.fromkeys(host for host in (*own, *others) if host is not None))
 
 
@@ -169,7 +186,7 @@ def routes(db: Engine, server: GatewayServer, host: str, client: ClientTraits) -
     """
     place = Place("", server.service_port, client.namespace, client.labels, tls=server.tls is not None)
     # A server for one name takes what is said of a wider host too, where nothing is said of that name itself.
-    who = claiming(db, host) or (server.gateway,)
+    who = claiming(db, host) or ((server.gateway,) if server.tls is not None else ())
     found = [route for key in who for route in _routes_of(db, key, host, place)]
     found.sort(key=lambda route: _weight(route.match))
     default = next((route for key in who if (route := _default(db, key, place))), None)
@@ -247,7 +264,7 @@ def _cluster(db: Engine, host: str, port: api.ServiceBackendPort, place: Place) 
 def missing(db: Engine, key: ObjectKey) -> tuple[tuple[str, MissingDestination], ...]:
     """The backends of one Ingress that are not there, by field."""
     place = Place("", HTTP_PORT, settings(db).root_namespace)
-    own = (route for host in sorted(_hosts(_ingress(db, key))) for route in _routes_of(db, key, host, place))
+    own = (route for host in hosts_of(db, key) for route in _routes_of(db, key, host, place))
     default = _default(db, key, place)
     targets = ((route.field, target.cluster) for route in (*own, default) if route for target in route.targets)
     return tuple(dict.fromkeys((field, to) for field, to in targets if isinstance(to, MissingDestination)))

@@ -21,9 +21,9 @@ from ostria.mesh.model import (
     ServerTls,
 )
 from ostria.mesh.protocols import parse_protocol
-from ostria.mesh.services import age, canonical, is_visible
+from ostria.mesh.services import age, canonical, is_visible, references_to, wildcards_over
 from ostria.mesh.traits import ClientTraits
-from ostria.mesh.virtual_services import Place, bound, http_routes, visible_in
+from ostria.mesh.virtual_services import Place, bound, http_routes, speaking, visible_in
 from ostria.resources import by_kind, objects
 from ostria.resources import gateway as api
 from ostria.resources.virtual_service import VirtualService
@@ -134,15 +134,31 @@ def hosts(db: Engine, server: GatewayServer, client: ClientTraits) -> tuple[str,
 
 @query
 def routes(db: Engine, server: GatewayServer, host: str, client: ClientTraits) -> HostRoutes:
-    """The routes of a host behind a server: those of the oldest VirtualService first, what takes every request last."""
+    """The routes of a host behind a server, those of the oldest VirtualService first."""
     place = _place(server, client)
     found: list[Route] = []
     origins: set[ObjectKey] = set()
-    for key in bound_to(db, server.gateway, client.namespace):
-        if host in served_hosts(db, server, key):
-            found += http_routes(db, key, place)
-            origins.add(key)
+    for key in _speaking_for(db, server, host, client.namespace):
+        said = http_routes(db, key, place)
+        found += said
+        origins |= {key} if said else set()
     return HostRoutes(tuple(found), frozenset(origins))
+
+
+def _speaking_for(db: Engine, server: GatewayServer, host: str, namespace: str) -> list[ObjectKey]:
+    """The VirtualServices whose hosts come to this one behind a server, the oldest first.
+
+    They name it, or, where the server itself names it, a wider one.
+    """
+    gateway = f"{server.gateway.namespace}/{server.gateway.name}"
+    named = {*references_to(db, host)}
+    if any(host == offered for _, offered in server.hosts):
+        named.update(wildcards_over(host))
+    found = {key for each in named for key in speaking(db, (gateway, each))}
+    seen = [
+        key for key in found if is_visible(visible_in(db, key), namespace) and host in served_hosts(db, server, key)
+    ]
+    return sorted(seen, key=lambda key: (age(db, key), key))
 
 
 def _place(server: GatewayServer, client: ClientTraits) -> Place:
