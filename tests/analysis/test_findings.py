@@ -135,11 +135,30 @@ def test_an_ingress_whose_service_is_not_there_or_that_no_gateway_serves():
     )
 
 
-def test_a_field_that_is_not_acted_on_yet_is_said():
-    mesh = Mesh("""
+def test_a_delegate_must_be_there_and_ask_for_no_more_than_the_root():
+    mesh = Mesh(
+        service("reviews", ip="10.96.0.1"),
+        """
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: v}
 spec: {hosts: [reviews], http: [{delegate: {name: other}}]}
+""",
+    )
+    problem = "missing-delegate spec.http[0].delegate: it must exist, have no hosts, and be exported to this namespace"
+    check(mesh, problem)
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: other, namespace: default}
+spec: {http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: reviews}}]}]}
 """)
-    check(mesh, "not-acted-on spec.http[0].delegate: the rest of the object takes effect")
+    check(mesh)
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: default}
+spec: {hosts: [reviews], http: [{match: [{uri: {exact: /b}}], delegate: {name: other}}]}
+""")
+    hint = "let the delegate match a part of what is matched here, without regular expressions in both"
+    check(mesh, f"delegate-conflict spec.http[0]: {hint}")

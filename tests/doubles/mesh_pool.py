@@ -90,6 +90,8 @@ POOL: dict[str, list[str | None]] = {
         service("reviews", ip="10.96.0.1", port_name="web"),
         service("reviews", ip="10.96.0.1", annotations={"networking.istio.io/exportTo": "default"}),
         service("reviews"),
+        service("reviews", port_name="tcp"),
+        service("reviews", port_name="web"),
     ],
     "ratings": [None, service("ratings", ip="10.96.0.2"), service("ratings", 80, ip="10.96.0.2", target="named")],
     "ingress": [
@@ -273,6 +275,48 @@ POOL: dict[str, list[str | None]] = {
             "{ingress: [{port: {number: 9080, protocol: HTTP, name: h}, defaultEndpoint: '0.0.0.0:80'},"
             " {port: {number: 81, protocol: TCP, name: t}, defaultEndpoint: 'unix:///run/app.sock'}],"
             " inboundConnectionPool: {tcp: {maxConnections: 9}}}",
+        ),
+    ],
+    "second entry": [
+        None,
+        istio(
+            "ServiceEntry",
+            "f",
+            "{hosts: [api.example.com, b.example.org], ports: [{number: 443, name: tls, protocol: TLS},"
+            " {number: 9080, name: tcp, protocol: TCP}], resolution: DNS}",
+        ),
+        istio(
+            "ServiceEntry",
+            "f",
+            "{hosts: [wide.example.com], addresses: [10.0.0.0/8, 192.0.2.0/24, fd00::/8], exportTo: ['.'],"
+            " ports: [{number: 443, name: tls, protocol: HTTPS}, {number: 9080, name: web}], resolution: NONE}",
+            namespace="shop",
+        ),
+    ],
+    "connections": [
+        None,
+        istio(
+            "VirtualService",
+            "c",
+            "{hosts: ['*.example.com', '*.example.org'], tls: ["
+            "{match: [{port: 443, sniHosts: [api.example.com, b.example.org]}, {sniHosts: ['*.example.com']}],"
+            " route: [{destination: {host: api.example.com, port: {number: 443}}, weight: 1},"
+            " {destination: {host: gone}, weight: 2}]},"
+            "{match: [{sniHosts: [b.example.org], sourceLabels: {app: cart}}],"
+            " route: [{destination: {host: ratings}}]}],"
+            " tcp: [{match: [{destinationSubnets: [10.1.0.0/16], sourceNamespace: shop}],"
+            " route: [{destination: {host: reviews}}]}]}",
+        ),
+        istio(
+            "VirtualService",
+            "c",
+            "{hosts: [reviews, wide.example.com], gateways: [mesh, edge], exportTo: [shop],"
+            " tcp: [{match: [{destinationSubnets: [10.0.0.0/8]}],"
+            " route: [{destination: {host: cart.shop.svc.cluster.local}}]},"
+            " {match: [{port: 9080}],"
+            " route: [{destination: {host: ratings}, weight: 5}, {destination: {host: reviews}}]}],"
+            " tls: [{match: [{sniHosts: [wide.example.com], destinationSubnets: [192.0.2.0/24]}],"
+            " route: [{destination: {host: reviews, subset: v1}}]}]}",
         ),
     ],
     "peers": [

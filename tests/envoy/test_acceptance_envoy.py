@@ -16,6 +16,8 @@ from doubles.certificates import Authority, write_identity
 from doubles.file_envoy import as_dict, envoy_path, file_envoy, http_get
 from ostria.envoy import clusters, secrets
 from ostria.envoy.bootstrap import ROOT_FILE, TOKEN_FILE, ControlPlane, Proxy, bootstrap
+from ostria.envoy.clusters import PASSTHROUGH
+from ostria.mesh.model import OutboundListener
 from ostria.mesh.traits import ProxyType
 
 pytestmark = pytest.mark.envoy
@@ -51,7 +53,7 @@ async def test_everything_is_accepted(tmp_path: pathlib.Path) -> None:
     ports = itertools.count(20_000)
     # What is asked for on demand needs the stream that files cannot stand for.
     tables = {name: body for name, body in cases.CONFIGURATIONS.items() if name != "on-demand"}
-    wanted = ["9080", "reviews:80", "http.8080", "https.443.https.bookinfo-gateway.default"]
+    wanted = ["9080", "reviews:9000", "443", "http.8080", "https.443.https.bookinfo-gateway.default"]
     wanted.append("https.443.mutual.bookinfo-gateway.default")
     # Each route in a virtual host of its own, as one configuration holds a name or a domain once.
     hosts = [
@@ -65,7 +67,12 @@ async def test_everything_is_accepted(tmp_path: pathlib.Path) -> None:
     assignment = cases.endpoints.load_assignment
     listeners = [unbound(name, body, ports) for name, body in cases.LISTENERS.items()]
     listeners += [
-        unbound(f"table-{name}", cases.listeners.outbound_http("0.0.0.0", 1, f"table-{name}"), ports) for name in tables
+        unbound(
+            f"table-{name}",
+            cases.listeners.outbound_listener(OutboundListener("", 1, f"table-{name}"), PASSTHROUGH),
+            ports,
+        )
+        for name in tables
     ]
     async with file_envoy(
         tmp_path,

@@ -45,6 +45,7 @@ from ostria.mesh.model import (
     Mirror,
     MutualTls,
     NamedMatch,
+    OutboundListener,
     OutlierDetection,
     Protocol,
     Redirect,
@@ -243,11 +244,43 @@ def chain(mode: ServerTls | None, *names: str, table: str = "", to: ConnectionRo
     return PLAIN._replace(encrypted=True, server_names=names, tls=tls, table=table, route=to)
 
 
+PASSED_ON = ConnectionRoute((WeightedTarget(ref(port=9000), 100),))
+
+
+def outbound_listener(route: ConnectionRoute, http: str = "") -> bytes:
+    return listeners.outbound_listener(OutboundListener("10.96.0.5", 9000, http, (route,)), clusters.PASSTHROUGH)
+
+
 LISTENERS = {
-    "outbound-http": listeners.outbound_http("0.0.0.0", 9080, "9080", log=LOG),
-    "outbound-tcp": listeners.outbound_tcp("10.96.0.5", 9000, ref(port=9000).name, more=("fd00:10:96::5",)),
-    "outbound-tcp-blocks": listeners.outbound_tcp("0.0.0.0", 9000, ref(port=9000).name, blocks=("10.8.0.0/16",)),
-    "outbound-unknown-protocol": listeners.outbound_auto("10.96.0.5", 80, "reviews:80", ref(port=80).name),
+    "outbound-http": listeners.outbound_listener(OutboundListener("", 9080, "9080"), clusters.PASSTHROUGH, log=LOG),
+    "outbound-tcp": outbound_listener(PASSED_ON),
+    "outbound-tcp-split": outbound_listener(
+        ConnectionRoute(
+            (target(subset="v1", weight=80), target(subset="v2", weight=20)), origin=SERVICE_RULE, field="f"
+        )
+    ),
+    "outbound-tcp-blocks": listeners.outbound_listener(
+        OutboundListener("", 9000, connections=(PASSED_ON._replace(subnets=("10.8.0.0/16", "fd00::/8")),)),
+        clusters.BLACK_HOLE,
+    ),
+    "outbound-tls": listeners.outbound_listener(
+        OutboundListener("", 443, connections=(PASSED_ON._replace(server_names=("*.b.example", "a.example")),)),
+        clusters.BLACK_HOLE,
+    ),
+    "outbound-unknown-protocol": outbound_listener(PASSED_ON, http="reviews:9000"),
+    "outbound-everything": listeners.outbound_listener(
+        OutboundListener(
+            "",
+            443,
+            "443",
+            (
+                PASSED_ON._replace(server_names=("a.example",), subnets=("10.8.0.0/16",)),
+                PASSED_ON._replace(idle_timeout=30_000, max_duration=60_000, by_source=True),
+            ),
+        ),
+        clusters.BLACK_HOLE,
+        ipv6=False,
+    ),
     "virtual-outbound-allow-any": listeners.virtual_outbound(clusters.PASSTHROUGH),
     "virtual-outbound-registry-only": listeners.virtual_outbound(clusters.BLACK_HOLE, ipv6=False),
     "virtual-inbound": inbound.virtual_inbound(

@@ -18,7 +18,16 @@ from doubles.certificates import Authority, client_context, write_identity
 from doubles.envoy_samples import endpoint, host, ref, route, service
 from doubles.file_envoy import Backend, FileEnvoy, as_dict, file_envoy, free_port, http_get, read_response, serving
 from ostria.envoy import clusters, endpoints, inbound, listeners, routes
-from ostria.mesh.model import Inbound, InboundPort, MutualTls, Protocol, TrafficPolicy
+from ostria.mesh.model import (
+    ConnectionRoute,
+    Inbound,
+    InboundPort,
+    MutualTls,
+    OutboundListener,
+    Protocol,
+    TrafficPolicy,
+    WeightedTarget,
+)
 
 pytestmark = pytest.mark.envoy
 
@@ -95,9 +104,11 @@ async def workload(
         member = endpoint("127.0.0.1", port=port, mesh_tls=True)
         sniffed = {ref().name} if protocol is Protocol.AUTO else frozenset()
         hosts = [routes.member(routes.virtual_host(host(route()), sniffed=sniffed))]
+        passed_on = ConnectionRoute((WeightedTarget(ref(), 100),))
+        calls = OutboundListener("127.0.0.1", outbound, "9080", (passed_on,))
         async with file_envoy(
             folder,
-            listeners=[listener, listeners.outbound_auto("127.0.0.1", outbound, "9080", ref().name)],
+            listeners=[listener, listeners.outbound_listener(calls, clusters.BLACK_HOLE)],
             clusters=[cluster, to_mesh, clusters.BLACK_HOLE_CLUSTER],
             routes=[routes.route_configuration("9080", hosts)],
             endpoints=[endpoints.load_assignment(ref().name, (member,))],

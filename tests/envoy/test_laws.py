@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from unittest import mock
 
+from envoy.config.listener.v3.listener_components_pb2 import FilterChainMatch
+from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +103,31 @@ def test_no_two_virtual_hosts_of_a_table_claim_one_domain(chosen: Choice):
                 table = RouteConfiguration.FromString(found.body)
                 domains = [domain for host in table.virtual_hosts for domain in host.domains]
                 assert len(domains) == len(set(domains)), domains
+
+
+@settings(max_examples=60, deadline=None)
+@given(meshes)
+def test_no_two_filter_chains_of_a_listener_match_the_same(chosen: Choice):
+    """Envoy refuses the whole listener otherwise."""
+    mesh = build(chosen)
+    for client in CLIENTS:
+        for (kind, _), found in holds(mesh.db, client).items():
+            if kind is ResourceType.LISTENER:
+                listener = Listener.FromString(found.body)
+                matched = [each for chain in listener.filter_chains for each in asked(chain.filter_chain_match)]
+                assert len(matched) == len(set(matched)), matched
+
+
+def asked(match: FilterChainMatch) -> list[tuple[object, ...]]:
+    """Every single thing that a filter chain matches."""
+    ranges = [(each.address_prefix, each.prefix_len.value) for each in match.prefix_ranges] or [("", 0)]
+    rest = (match.destination_port.value, match.transport_protocol)
+    return [
+        (*rest, place, name, protocol)
+        for place in ranges
+        for name in list(match.server_names) or [""]
+        for protocol in list(match.application_protocols) or [""]
+    ]
 
 
 @settings(max_examples=40, deadline=None)

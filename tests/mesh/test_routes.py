@@ -125,3 +125,71 @@ def test_a_host_that_only_a_rule_knows_is_routed_on_port_80():
     mesh = shop(virtual_service("v", to("reviews"), host="shop.example.com"))
     check(mesh, [f"outbound|9080||{HOST}"], host="shop.example.com", port=80)
     check(mesh, [], host="shop.example.com", port=9080)
+
+
+def test_a_rule_that_has_nothing_to_say_here_leaves_the_host_to_the_next():
+    other_port = "  - match: [{port: 80}]\n    route: [{destination: {host: reviews}}]"
+    old = virtual_service("old", other_port)
+    young = virtual_service("young", to("ratings")).replace("2026-01-01", "2026-01-02")
+    check(shop(old), [f"outbound|9080||{HOST}"])
+    check(shop(old, young), ["outbound|9080||ratings.default.svc.cluster.local"])
+
+
+def entry(host: str, port: int, protocol: str = "HTTP") -> str:
+    return f"""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: e, namespace: default}}
+spec: {{hosts: ["{host}"], ports: [{{number: {port}, name: p, protocol: {protocol}}}], resolution: DNS}}
+"""
+
+
+def test_a_wildcard_stands_for_itself_on_a_port_where_it_covers_no_service():
+    mesh = shop(virtual_service("v", to("reviews"), host="*.example.com"))
+    check(mesh, [f"outbound|9080||{HOST}"], host="*.example.com", port=80)
+    mesh.apply(entry("a.example.com", 443, "TLS"))
+    check(mesh, [f"outbound|9080||{HOST}"], host="*.example.com", port=80)
+    mesh.apply(entry("a.example.com", 80))
+    check(mesh, [], host="*.example.com", port=80)
+    check(mesh, [f"outbound|9080||{HOST}"], host="a.example.com", port=80)
+
+
+def test_a_wildcard_covers_services_of_the_cluster():
+    for wildcard in ("*.default.svc.cluster.local", "*.svc.cluster.local", "*.local"):
+        mesh = shop(virtual_service("v", to("ratings"), host=wildcard))
+        check(mesh, [f"outbound|80||{HOST}".replace("80||reviews", "9080||ratings")], host=wildcard, port=80)
+        mesh.apply(service("web", 80, ip="10.96.0.3"))
+        check(mesh, [], host=wildcard, port=80)
+
+
+def test_a_host_beside_a_service_is_routed_on_the_services_ports_too():
+    spec = virtual_service("v", to("reviews")).replace('hosts: ["reviews"]', "hosts: [reviews, shop.example.com]")
+    check(shop(spec), [f"outbound|9080||{HOST}"], host="shop.example.com")
+    check(shop(spec), [], host="shop.example.com", port=9999)
+
+
+def test_a_name_that_a_rule_claims_is_no_other_name_of_a_service():
+    mesh = Mesh(
+        service("reviews", 80, ip="10.96.0.1"),
+        virtual_service("v", to("reviews"), host="reviews.default"),
+        virtual_service("w", to("reviews"), host="10.96.0.1"),
+    )
+    client = ClientTraits(namespace="default")
+    for host, domains in (
+        (HOST, (HOST, "reviews", "reviews.default.svc")),
+        ("reviews.default", ("reviews.default",)),
+        ("10.96.0.1", ("10.96.0.1",)),
+    ):
+        found = virtual_host(mesh.db, host, 80, virtual_host_scope(mesh.db, host, 80).project(client))
+        assert found is not None
+        assert found.domains == domains
+
+
+def test_the_pods_behind_a_service_without_virtual_ip_have_names_too():
+    found = virtual_host(Mesh(service("reviews")).db, HOST, 9080, ClientTraits(namespace="default"))
+    assert found is not None
+    assert found.domains == (
+        HOST,
+        *("reviews", "reviews.default", "reviews.default.svc"),
+        *(f"*.{HOST}", "*.reviews", "*.reviews.default", "*.reviews.default.svc"),
+    )

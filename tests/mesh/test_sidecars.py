@@ -11,7 +11,7 @@ from ostria.envoy.fragments import ResourceType
 from ostria.mesh.clients import traits_of
 from ostria.mesh.model import ClusterRef, OutboundMode
 from ostria.mesh.outbound import outbound_clusters
-from ostria.mesh.routes import rule_for
+from ostria.mesh.routes import rules_for
 from ostria.mesh.sidecars import egress_for, outbound_policy, sidecar_of
 from ostria.mesh.traits import ClientTraits, ProxyType
 
@@ -130,8 +130,9 @@ def test_virtual_services_count_where_they_are_imported_and_bring_their_destinat
         sidecar("other", imports("istio-system/*"), "other"),
     )
     host = "reviews.default.svc.cluster.local"
-    assert rule_for(mesh.db, host, 9080, "shop", key("own")) == ObjectKey("", "VirtualService", "default", "v")
-    assert rule_for(mesh.db, host, 9080, "other", key("other", "other")) is None
+    own, other = (ClientTraits(namespace=each.namespace, sidecar=each) for each in (key("own"), key("other", "other")))
+    assert rules_for(mesh.db, host, 9080, own) == (ObjectKey("", "VirtualService", "default", "v"),)
+    assert rules_for(mesh.db, host, 9080, other) == ()
     clusters = outbound_clusters(mesh.db, of("shop", key("own")))
     assert ClusterRef("ratings.default.svc.cluster.local", 9080) in clusters
     assert not any(cluster.host.startswith("cart") for cluster in clusters)
@@ -143,7 +144,8 @@ def test_a_rule_for_a_pattern_counts_where_any_of_its_hosts_is_imported():
         rule("v", "default", "*.svc.cluster.local", "ratings.default.svc.cluster.local"),
         sidecar("own", imports("default/reviews.default.svc.cluster.local")),
     )
-    assert rule_for(mesh.db, "reviews.default.svc.cluster.local", 9080, "shop", key("own")) is not None
+    own = ClientTraits(namespace="shop", sidecar=key("own"))
+    assert rules_for(mesh.db, "reviews.default.svc.cluster.local", 9080, own)
 
 
 def test_the_outbound_policy_is_the_sidecars_else_the_meshs():

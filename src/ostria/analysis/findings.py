@@ -16,7 +16,7 @@ from ostria.resources.store import with_problems
 ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 
 SUBJECTS = {
-    "VirtualService": (routing_problems, unsupported),
+    "VirtualService": (routing_problems,),
     "DestinationRule": (unsupported,),
     "Gateway": (gateway_problems,),
     "Ingress": (ingress_problems,),

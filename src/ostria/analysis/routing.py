@@ -10,7 +10,7 @@ from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination
 from ostria.mesh.services import canonical, service, service_namespaces
 from ostria.mesh.services import hosts_in as hosts_of_namespace
-from ostria.mesh.virtual_services import MESH, gateway_reference
+from ostria.mesh.virtual_services import MESH, delegations, gateway_reference
 from ostria.resources import by_kind, objects
 from ostria.resources import virtual_service as api
 
@@ -21,7 +21,7 @@ def routing_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
     value = objects(db, key)
     if not isinstance(value, api.VirtualService):
         return ()
-    return (*_gateways(db, key, value), *_destinations(db, key, value))
+    return (*_gateways(db, key, value), *_destinations(db, key, value), *_delegations(db, key))
 
 
 def _gateways(db: Engine, key: ObjectKey, value: api.VirtualService) -> Iterator[Problem]:
@@ -36,6 +36,28 @@ def _gateways(db: Engine, key: ObjectKey, value: api.VirtualService) -> Iterator
                 key,
                 f"spec.gateways[{position}]",
                 hint=_nearest(reference, known),
+            )
+
+
+def _delegations(db: Engine, key: ObjectKey) -> Iterator[Problem]:
+    for each in delegations(db, key):
+        if each.delegate is None:
+            yield Problem(
+                "missing-delegate",
+                Level.ERROR,
+                f"there is no VirtualService {each.name} that can be delegated to: the rule has no effect",
+                key,
+                f"{each.field}.delegate",
+                hint="it must exist, have no hosts, and be exported to this namespace",
+            )
+        for refused in each.refused:
+            yield Problem(
+                "delegate-conflict",
+                Level.WARNING,
+                f"{refused} of {each.name} asks for what this rule does not let through, and has no effect",
+                key,
+                each.field,
+                hint="let the delegate match a part of what is matched here, without regular expressions in both",
             )
 
 

@@ -13,18 +13,10 @@ from ostria.resources import destination_rule as dr
 from ostria.resources import objects
 from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.sidecar import Sidecar
-from ostria.resources.virtual_service import VirtualService
 from ostria.resources.workload_group import WorkloadGroup
 
 Fields = Iterator[tuple[str, object]]
 """Field paths and their values; one that is false in Python's sense is not written."""
-
-
-def _virtual_service(value: VirtualService) -> Fields:
-    for number, rule in enumerate(value.spec.http):
-        yield f"spec.http[{number}].delegate", rule.delegate
-    yield "spec.tls", value.spec.tls
-    yield "spec.tcp", value.spec.tcp
 
 
 def _destination_rule(value: dr.DestinationRule) -> Fields:
@@ -53,7 +45,6 @@ def _workload_group(value: WorkloadGroup) -> Fields:
 
 
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
-    "VirtualService": _virtual_service,
     "DestinationRule": _destination_rule,
     "ServiceEntry": _service_entry,
     "Sidecar": _sidecar,

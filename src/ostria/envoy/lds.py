@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import msgspec
 
-from ostria.base import ObjectKey
 from ostria.engine import Engine, query
-from ostria.envoy import listeners
 from ostria.envoy.access_log import LogFile
 from ostria.envoy.addresses import ANY_V4
 from ostria.envoy.clusters import connections_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.gateways import gateway_listener
 from ostria.envoy.inbound import VIRTUAL_INBOUND, virtual_inbound
-from ostria.envoy.listeners import VIRTUAL_OUTBOUND, listener_name
+from ostria.envoy.listeners import VIRTUAL_OUTBOUND, listener_name, outbound_listener, virtual_outbound
 from ostria.mesh.gateway_chains import gateway_listeners
 from ostria.mesh.gateways import bind_addresses
 from ostria.mesh.inbound import inbound_of
-from ostria.mesh.model import ClusterRef, GatewayListener, Inbound, MissingDestination, OutboundPolicy, Protocol
-from ostria.mesh.outbound import caught_at, caught_scope, outbound_places, outbound_scope, sniffs
+from ostria.mesh.listeners import (
+    anywhere_scope,
+    listener_anywhere,
+    listener_at,
+    listener_scope,
+    outbound_places,
+    outbound_places_scope,
+)
+from ostria.mesh.model import (
+    ClusterRef,
+    GatewayListener,
+    Inbound,
+    MissingDestination,
+    OutboundListener,
+    OutboundPolicy,
+)
 from ostria.mesh.settings import access_log, settings, trust_domains
 from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
@@ -30,14 +42,12 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
     """All listeners of a proxy."""
     if client.proxy_type is ProxyType.GATEWAY:
         return tuple(_gateway_name(found) for found in gateway_listeners(db, client))
-    seen = outbound_scope(db).project(client)
-    return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *_outbound_names(db, seen.namespace, seen.sidecar))
+    return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *_outbound_names(db, outbound_places_scope(db).project(client)))
 
 
 @query
-def _outbound_names(db: Engine, namespace: str, sidecar: ObjectKey | None) -> tuple[str, ...]:
-    places = outbound_places(db, namespace, sidecar)
-    return tuple(listener_name(place.address or ANY_V4, place.port) for place in places)
+def _outbound_names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
+    return tuple(listener_name(place.address or ANY_V4, place.port) for place in outbound_places(db, client))
 
 
 def _gateway_name(listener: GatewayListener) -> str:
@@ -53,7 +63,7 @@ def scope(db: Engine, name: str) -> Scope:
     address = name.rpartition("_")[0]
     if not address or address == ANY_V4 or address in bind_addresses(db):
         return EACH
-    return Scope(proxy_type=True, namespaces=caught_scope(db, address))
+    return Scope(proxy_type=True) | listener_scope(db, address)
 
 
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
@@ -68,7 +78,10 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     if not address or not port.isdigit():
         return None
     policy = outbound_policy(db, client.sidecar, client.namespace)
-    return _anywhere(db, int(port), policy) if address == ANY_V4 else _at(db, address, int(port), client.namespace)
+    if address != ANY_V4:
+        caught = listener_at(db, address, int(port), listener_scope(db, address).project(client))
+        return _outbound(db, caught, policy) if caught else None
+    return _outbound(db, listener_anywhere(db, int(port), anywhere_scope(db, int(port)).project(client)), policy)
 
 
 @query
@@ -91,10 +104,8 @@ def log_file(db: Engine) -> LogFile | None:
 
 @query
 def _virtual_outbound(db: Engine, policy: OutboundPolicy) -> Fragment:
-    rest = connections_elsewhere(policy)
-    body = listeners.virtual_outbound(rest, ipv6=settings(db).ipv6, log=log_file(db))
-    held = not isinstance(policy.proxy, MissingDestination)
-    return fragment(VIRTUAL_OUTBOUND, body, references=_clusters(rest) if held else frozenset())
+    body = virtual_outbound(connections_elsewhere(policy), ipv6=settings(db).ipv6, log=log_file(db))
+    return fragment(VIRTUAL_OUTBOUND, body, references=_rest(policy))
 
 
 @query
@@ -104,33 +115,20 @@ def _virtual_inbound(db: Engine, side: Inbound) -> Fragment:
 
 
 @query
-def _anywhere(db: Engine, port: int, policy: OutboundPolicy) -> Fragment:
-    """HTTP on any address: the request says which host it is for."""
-    name, ipv6, log = listener_name(ANY_V4, port), settings(db).ipv6, log_file(db)
-    table = frozenset({(ResourceType.ROUTES, str(port))})
-    if not sniffs(db, port):
-        return fragment(name, listeners.outbound_http(ANY_V4, port, str(port), ipv6=ipv6, log=log), references=table)
-    rest = connections_elsewhere(policy)
-    body = listeners.outbound_auto(ANY_V4, port, str(port), rest, ipv6=ipv6, log=log)
-    return fragment(name, body, references=table | _clusters(rest))
+def _outbound(db: Engine, listener: OutboundListener, policy: OutboundPolicy) -> Fragment:
+    """One of the listeners for what is called; equal for all clients that call the same there."""
+    body = outbound_listener(listener, connections_elsewhere(policy), ipv6=settings(db).ipv6, log=log_file(db))
+    targets = (target.cluster for route in listener.connections for target in route.targets)
+    references = _rest(policy) | _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
+    if listener.http:
+        references |= {(ResourceType.ROUTES, listener.http)}
+    name = listener_name(listener.address or ANY_V4, listener.port)
+    return fragment(name, body, listener.origins, references)
 
 
-@query
-def _at(db: Engine, address: str, port: int, namespace: str) -> Fragment | None:
-    """A service's own address: the connection says which service it is for."""
-    caught = caught_at(db, address, port, namespace)
-    if caught is None or caught.port.protocol.is_http:
-        return None
-    name, log = listener_name(address, port), log_file(db)
-    cluster = ClusterRef(caught.service.host, port).name
-    references = _clusters(cluster)
-    if caught.port.protocol is Protocol.AUTO:
-        table = f"{caught.service.host}:{port}"
-        body = listeners.outbound_auto(address, port, table, cluster, log=log)
-        references |= {(ResourceType.ROUTES, table)}
-    else:
-        body = listeners.outbound_tcp(address, port, cluster, log=log)
-    return fragment(name, body, frozenset({caught.service.origin}), references)
+def _rest(policy: OutboundPolicy) -> ClusterNames:
+    """What is referred to for connections that nobody knows where they are for."""
+    return frozenset() if isinstance(policy.proxy, MissingDestination) else _clusters(connections_elsewhere(policy))
 
 
 def _clusters(*names: str) -> ClusterNames:

@@ -10,7 +10,6 @@ kernel. Each listens in both families.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any as Untyped
 
 from envoy.config.core.v3.base_pb2 import TrafficDirection
@@ -18,8 +17,9 @@ from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 
 from ostria.envoy.access_log import LogFile, unmatched_access_log
-from ostria.envoy.addresses import ANY_V4, ANY_V6, OUTBOUND_PORT, address, cidr_range
+from ostria.envoy.addresses import ANY_V4, ANY_V6, OUTBOUND_PORT, address
 from ostria.envoy.clusters import BLACK_HOLE
+from ostria.envoy.connections import connection_chain
 from ostria.envoy.filters import (
     HTTP_INSPECTOR,
     PLAINTEXT_HTTP,
@@ -29,6 +29,7 @@ from ostria.envoy.filters import (
     tcp_proxy,
 )
 from ostria.envoy.wire import duration, encode
+from ostria.mesh.model import OutboundListener
 
 # How long a listener waits for the bytes that tell one protocol from another, in ms. A server that speaks first, or a
 # client that sends fewer bytes than a TLS record's head, waits this long where the port's protocol is not named;
@@ -38,6 +39,7 @@ DETECTION_TIMEOUT = 1000
 VIRTUAL_OUTBOUND = "virtualOutbound"
 BLACK_HOLE_CHAIN = f"{VIRTUAL_OUTBOUND}-blackhole"
 CATCH_ALL_CHAIN = f"{VIRTUAL_OUTBOUND}-catchall-tcp"
+REST_CHAIN = "PassthroughFilterChain"
 
 _OUTBOUND = TrafficDirection.Value("OUTBOUND")
 
@@ -47,59 +49,54 @@ def listener_name(host: str, port: int) -> str:
     return f"{host}_{port}"
 
 
-def outbound_http(
-    host: str, port: int, route_name: str, *, more: Sequence[str] = (), ipv6: bool = True, log: LogFile | None = None
-) -> bytes:
-    """Calls of HTTP services: requests are read and routed by the route configuration of this name.
-
-    `host` is the address that workloads call, and `more` are others of the same service; 0.0.0.0 stands for every
-    address without a listener of its own, and for :: too, if `ipv6`.
-    """
-    listener = _outbound(host, port, more, log, ipv6=ipv6)
-    name = listener_name(host, port)
-    listener.filter_chains.add(filters=[http_by_name(Side.OUTBOUND, f"outbound_{name}", route_name, log=log)])
-    return encode(listener)
-
-
-def outbound_tcp(
-    host: str,
-    port: int,
-    cluster: str,
+def outbound_listener(
+    listener: OutboundListener,
+    rest: str,
     *,
-    more: Sequence[str] = (),
-    blocks: Sequence[str] = (),
-    ipv6: bool = True,
-    log: LogFile | None = None,
-) -> bytes:
-    """Calls of services whose bytes are passed on. With `blocks` (CIDR) only calls of addresses in them are."""
-    listener = _outbound(host, port, more, log, ipv6=ipv6)
-    chain = listener.filter_chains.add(filters=[tcp_proxy(cluster, log=log)])
-    if blocks:
-        chain.filter_chain_match.prefix_ranges.extend(map(cidr_range, blocks))
-    return encode(listener)
-
-
-def outbound_auto(
-    host: str,
-    port: int,
-    route_name: str,
-    cluster: str,
-    *,
-    more: Sequence[str] = (),
     ipv6: bool = True,
     log: LogFile | None = None,
     detection_timeout: int = DETECTION_TIMEOUT,
 ) -> bytes:
-    """Calls of services whose protocol is not named: HTTP is routed, anything else goes on to `cluster`."""
-    listener = _outbound(host, port, more, log, ipv6=ipv6)
-    listener.listener_filters.extend((TLS_INSPECTOR, HTTP_INSPECTOR))
-    apply_detection(listener, detection_timeout)
-    name = listener_name(host, port)
-    http = listener.filter_chains.add(filters=[http_by_name(Side.OUTBOUND, f"outbound_{name}", route_name, log=log)])
-    http.filter_chain_match.transport_protocol = "raw_buffer"
-    http.filter_chain_match.application_protocols.extend(PLAINTEXT_HTTP)
-    listener.default_filter_chain.CopyFrom(FilterChain(filters=[tcp_proxy(cluster, log=log)]))
-    return encode(listener)
+    """What one address and port is called for; what neither is HTTP nor taken by a connection route goes to `rest`.
+
+    A listener for every address listens on :: too, if `ipv6`.
+    """
+    host = listener.address or ANY_V4
+    message = Listener(name=listener_name(host, listener.port), traffic_direction=_OUTBOUND)
+    message.bind_to_port.value = False
+    bind(message, host, listener.port, ipv6=ipv6)
+    if log is not None:
+        message.access_log.append(unmatched_access_log(log))
+    for route in listener.connections:
+        if not route.takes_all:
+            message.filter_chains.append(connection_chain(route, log=log))
+    if listener.http:
+        message.filter_chains.append(_requests(message.name, listener.http, log))
+    default = next((route for route in listener.connections if route.takes_all), None)
+    last = (
+        connection_chain(default, log=log)
+        if default
+        else FilterChain(name=REST_CHAIN, filters=[tcp_proxy(rest, log=log)])
+    )
+    if default and not message.filter_chains:
+        message.filter_chains.append(last)
+    else:
+        message.default_filter_chain.CopyFrom(last)
+    if listener.http or any(route.server_names for route in listener.connections):
+        message.listener_filters.append(TLS_INSPECTOR)
+        # Where only server names are looked for, clients speak first; where anything may come, servers may.
+        apply_detection(message, detection_timeout if listener.http or default else 0)
+    if listener.http:
+        message.listener_filters.append(HTTP_INSPECTOR)
+    return encode(message)
+
+
+def _requests(name: str, table: str, log: LogFile | None) -> FilterChain:
+    """The chain for what the first bytes show to be HTTP without TLS."""
+    chain = FilterChain(filters=[http_by_name(Side.OUTBOUND, f"outbound_{name}", table, log=log)])
+    chain.filter_chain_match.transport_protocol = "raw_buffer"
+    chain.filter_chain_match.application_protocols.extend(PLAINTEXT_HTTP)
+    return chain
 
 
 def virtual_outbound(cluster: str, *, ipv6: bool = True, log: LogFile | None = None) -> bytes:
@@ -122,12 +119,11 @@ def virtual_outbound(cluster: str, *, ipv6: bool = True, log: LogFile | None = N
 # --- parts that other listeners share -----------------------------------------------------------------------------
 
 
-def bind(listener: Untyped, host: str, port: int, more: Sequence[str] = (), *, ipv6: bool) -> None:
+def bind(listener: Untyped, host: str, port: int, *, ipv6: bool) -> None:
     """The addresses of a listener; 0.0.0.0 brings :: with it, if `ipv6`."""
     listener.address.CopyFrom(address(host, port))
-    others = (*more, ANY_V6) if host == ANY_V4 and ipv6 else more
-    for other in others:
-        listener.additional_addresses.add().address.CopyFrom(address(other, port))
+    if host == ANY_V4 and ipv6:
+        listener.additional_addresses.add().address.CopyFrom(address(ANY_V6, port))
 
 
 def black_hole_chain(name: str, port: int) -> FilterChain:
@@ -141,12 +137,3 @@ def apply_detection(listener: Untyped, timeout: int) -> None:
     """Wait this long, in ms, for the bytes that inspectors want, and then go on without; 0 waits for ever."""
     listener.listener_filters_timeout.CopyFrom(duration(timeout))
     listener.continue_on_listener_filters_timeout = True
-
-
-def _outbound(host: str, port: int, more: Sequence[str], log: LogFile | None, *, ipv6: bool) -> Untyped:
-    listener = Listener(name=listener_name(host, port), traffic_direction=_OUTBOUND)
-    listener.bind_to_port.value = False
-    bind(listener, host, port, more, ipv6=ipv6)
-    if log is not None:
-        listener.access_log.append(unmatched_access_log(log))
-    return listener

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any as Untyped
 
 from envoy.config.route.v3.route_components_pb2 import HeaderMatcher, QueryParameterMatcher, RouteMatch
+from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
-from ostria.mesh.model import MatchKind, NamedMatch, RequestMatch, StringMatch
+from ostria.mesh.model import ClaimMatch, MatchKind, NamedMatch, RequestMatch, StringMatch
+
+# Where the claims of a verified token are kept while a request is answered.
+JWT_FILTER = "envoy.filters.http.jwt_authn"
 
 
 def route_match(match: RequestMatch) -> RouteMatch:
@@ -20,6 +24,7 @@ def route_match(match: RequestMatch) -> RouteMatch:
     message.headers.extend(_header(name, comparison) for name, comparison in match.headers)
     message.headers.extend(_without(name, comparison) for name, comparison in match.without_headers)
     message.query_parameters.extend(map(_query, match.query))
+    message.dynamic_metadata.extend(map(_claim, match.claims))
     return message
 
 
@@ -40,7 +45,7 @@ def _path(message: Untyped, path: StringMatch | None, *, ignore_case: bool) -> N
         message.prefix = "/"
         return
     if path.kind is MatchKind.REGEX:
-        message.safe_regex.regex = f"(?i){path.value}" if ignore_case else path.value
+        message.safe_regex.regex = path.value  # Case is ignored of exact paths and prefixes only (ignoreUriCase).
         return
     if path.kind is MatchKind.EXACT:
         message.path = path.value
@@ -68,6 +73,20 @@ def _without(name: str, match: StringMatch) -> HeaderMatcher:
     if match.kind is not MatchKind.PRESENT:
         # Else a request that has no such header at all would not pass for one without that value.
         message.treat_missing_header_as_empty = True
+    return message
+
+
+def _claim(claim: ClaimMatch) -> MetadataMatcher:
+    """A comparison with what the filter that verified the request's token has left of it, a text or a list of texts."""
+    message = MetadataMatcher(filter=JWT_FILTER, invert=claim.absent)
+    for key in ("payload", *claim.path):
+        message.path.add(key=key)
+    if claim.match.kind is MatchKind.PRESENT:
+        message.value.present_match = True
+        return message
+    either = message.value.or_match.value_matchers
+    either.add().string_match.CopyFrom(string_matcher(claim.match))
+    either.add().list_match.one_of.string_match.CopyFrom(string_matcher(claim.match))
     return message
 
 

@@ -20,18 +20,18 @@ from ostria.mesh.gateways import (
 )
 from ostria.mesh.model import ClusterRef, VirtualHost
 from ostria.mesh.routes import (
-    PORT_OF_UNDECLARED,
     is_sniffed,
+    known_on,
     table_hosts,
     table_scope,
     table_scope_in,
-    undeclared_hosts,
     virtual_host,
     virtual_host_scope,
 )
 from ostria.mesh.services import service_namespaces
 from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
+from ostria.mesh.undeclared import undeclared_hosts
 
 
 def scope(db: Engine, name: str) -> Scope:
@@ -106,8 +106,9 @@ def _part(db: Engine, namespace: str, port: int, client: ClientTraits) -> Fragme
 
 
 @query
-def _undeclared_part(db: Engine, client: ClientTraits) -> Fragment:
-    return _joined(db, "", tuple(sorted(undeclared_hosts(db))), PORT_OF_UNDECLARED, client)
+def _undeclared_part(db: Engine, port: int, client: ClientTraits) -> Fragment:
+    hosts = undeclared_hosts(db, port, known_on(db, port, client))
+    return _joined(db, "", tuple(sorted(hosts)), port, client)
 
 
 def _joined(db: Engine, name: str, hosts: tuple[str, ...], port: int, client: ClientTraits) -> Fragment:
@@ -123,14 +124,20 @@ def _table(db: Engine, port: int, client: ClientTraits) -> Fragment:
         _part(db, namespace, port, (table_scope_in(db, namespace, port) | patched).project(client))
         for namespace in service_namespaces(db)
     ]
-    if port == PORT_OF_UNDECLARED:
-        parts.append(_undeclared_part(db, client))
+    if undeclared_hosts(db, port, known_on(db, port, client)):
+        parts.append(_undeclared_part(db, port, client))
     return _complete(db, str(port), parts, client)
 
 
 @query
 def _table_of_host(db: Engine, host: str, port: int, client: ClientTraits) -> Fragment:
-    return _complete(db, f"{host}:{port}", [_joined(db, "", (host,), port, client)], client)
+    name = f"{host}:{port}"
+    found = virtual_host(db, host, port, client)
+    if found is None:
+        return _complete(db, name, [], client)
+    # The connection has said already which service it is for, whatever host its requests name.
+    part = _encoded(db, found._replace(domains=("*",)), name, (name,), client)
+    return _table_of(db, name, [part._replace(body=routes.member(part.body))] if part else [], client)
 
 
 def _complete(db: Engine, name: str, parts: list[Fragment], client: ClientTraits) -> Fragment:

@@ -87,6 +87,7 @@ def apply_cors(route: Untyped, cors: Cors) -> None:
         allow_headers=",".join(cors.headers),
         expose_headers=",".join(cors.expose),
     )
+    policy.forward_not_matching_preflights.value = cors.forward_unmatched
     policy.filter_enabled.default_value.CopyFrom(fraction(100.0))
     if cors.max_age is not None:
         policy.max_age = str(cors.max_age // 1000)

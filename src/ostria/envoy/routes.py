@@ -177,7 +177,7 @@ BLOCK_ALL: bytes = _block_all()
 
 
 def _route(route: Route, sniffed: Set[str]) -> bytes:
-    message = RouteMessage(name=route.name, match=route_match(route.match))
+    message = RouteMessage(name=route.name, match=route_match(route.match), stat_prefix=route.stat_prefix)
     if route.redirect is not None:
         _redirect(message.redirect, route.redirect)
     elif route.response is not None:
@@ -225,7 +225,7 @@ def _forward(message: Untyped, route: Route) -> None:
     else:
         action.weighted_clusters.clusters.extend(map(_share, targets))
         authority = None
-    authority = _authority(route.headers.request) or (route.rewrite and route.rewrite.authority) or authority
+    authority = (route.rewrite and route.rewrite.authority) or _authority(route.headers.request) or authority
     if authority:
         action.host_rewrite_literal = authority
     if route.rewrite is not None:
@@ -330,6 +330,7 @@ def _retry_policy(retries: Retries) -> Untyped:
 
 def _mirror(mirror: Mirror) -> Untyped:
     message = RouteAction.RequestMirrorPolicy(cluster=mirror.cluster.name)
+    message.trace_sampled.value = False  # The request has its own trace; its copies are no part of it.
     message.runtime_fraction.default_value.CopyFrom(fraction(mirror.percentage))
     return message
 
@@ -352,18 +353,23 @@ def _hash_policy(key: HashKey) -> Untyped:
 
 def _change_headers(message: Untyped, request: HeaderChanges, response: HeaderChanges) -> None:
     message.request_headers_to_add.extend(_additions(request))
-    message.request_headers_to_remove.extend(request.remove)
+    message.request_headers_to_remove.extend(filter(_is_ordinary, request.remove))
     message.response_headers_to_add.extend(_additions(response))
-    message.response_headers_to_remove.extend(response.remove)
+    message.response_headers_to_remove.extend(filter(_is_ordinary, response.remove))
 
 
 def _additions(changes: HeaderChanges) -> Iterable[Untyped]:
     for name, value in changes.set:
-        if name.lower() not in _AUTHORITY_HEADERS:
+        if _is_ordinary(name):
             yield _header(name, value, HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
     for name, value in changes.add:
-        if name.lower() not in _AUTHORITY_HEADERS:
+        if _is_ordinary(name):
             yield _header(name, value, HeaderValueOption.APPEND_IF_EXISTS_OR_ADD)
+
+
+def _is_ordinary(name: str) -> bool:
+    """Whether Envoy lets a header be changed; of the others only the authority can be, and in another way."""
+    return not name.startswith(":") and name.lower() not in _AUTHORITY_HEADERS
 
 
 def _header(name: str, value: str, action: int) -> Untyped:

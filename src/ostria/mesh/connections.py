@@ -13,14 +13,34 @@ from collections.abc import Iterable, Iterator
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
-from ostria.mesh.destinations import traffic_policy
+from ostria.mesh.destinations import destination_labels, destination_scope, traffic_policy
 from ostria.mesh.model import ClusterRef, ConnectionRoute, WeightedTarget
-from ostria.mesh.services import canonical
-from ostria.mesh.virtual_services import Place, applies, cluster_of
+from ostria.mesh.services import canonical, service_scope
+from ostria.mesh.traits import Scope
+from ostria.mesh.virtual_services import Place, applies, cluster_of, visible_in
 from ostria.resources import objects
 from ostria.resources import virtual_service as api
 
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
+
+
+@query
+def connection_rule_scope(db: Engine, key: ObjectKey) -> Scope | None:
+    """What tells clients apart in the connection rules of one VirtualService; None if it has no such rules."""
+    spec = _spec(db, key)
+    rules: tuple[api.TLSRoute | api.TCPRoute, ...] = (*spec.tls, *spec.tcp)
+    matches = [match for rule in rules for match in rule.match]
+    targets = [target.destination.host for rule in rules for target in rule.route]
+    if not targets:
+        return None
+    named = frozenset(match.source_namespace for match in matches if match.source_namespace)
+    hosts = {canonical(db, host, key.namespace) for host in targets}
+    seen = (destination_scope(db, host) | service_scope(db, host) for host in hosts)
+    asked = frozenset(pair for match in matches for pair in match.source_labels.items())
+    return Scope(
+        namespaces=frozenset().union(visible_in(db, key) - {"*"}, named, *seen),
+        labels=asked.union(*(destination_labels(db, host) for host in hosts)),
+    )
 
 
 @query
@@ -78,7 +98,7 @@ def routed(
     first = targets[0].cluster
     if not isinstance(first, ClusterRef):
         return ConnectionRoute(targets, server_names, subnets, origin=origin, field=field)
-    policy = traffic_policy(db, first.host, place.namespace, first.port, first.subset)
+    policy = traffic_policy(db, first.host, place.namespace, first.port, first.subset, place.labels)
     return ConnectionRoute(
         targets,
         server_names,

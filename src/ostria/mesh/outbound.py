@@ -1,37 +1,19 @@
-"""What a proxy can call, listed: the clusters and the listeners that its view of the services comes to.
+"""What a proxy can call, listed: the clusters that its view of the services comes to (`listeners` has the places).
 
-    service, destination -> clusters_of(host), listeners_of(host) -> the same for a namespace -> for a client
+    service, destination -> clusters_of(host) -> the same for a namespace -> for a client
 
 Lists are made namespace by namespace and joined; a change within one service leaves all other lists alone.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination, destination_labels, destination_scope
-from ostria.mesh.model import ClusterRef, Egress, Protocol, Resolution, Service, ServicePort
-from ostria.mesh.routes import PORT_OF_UNDECLARED, undeclared, undeclared_hosts
-from ostria.mesh.services import (
-    at_address,
-    hosts_in,
-    is_visible,
-    service,
-    service_namespaces,
-    service_scope,
-    services_of,
-)
-from ostria.mesh.sidecars import called_by_rules, egress_for, egress_of, known_hosts, known_rules, outbound_policy
+from ostria.mesh.model import ClusterRef, Egress, Protocol
+from ostria.mesh.services import hosts_in, service, service_namespaces, service_scope
+from ostria.mesh.sidecars import called_by_rules, egress_of, known_hosts, outbound_policy
 from ostria.mesh.traits import ClientTraits, Scope
-
-
-class Place(NamedTuple):
-    """An address and port that outgoing connections are caught for; address "" is every address."""
-
-    address: str
-    port: int
 
 
 @query
@@ -57,21 +39,6 @@ def clusters_of(db: Engine, host: str, client: ClientTraits) -> tuple[ClusterRef
 
 
 @query
-def listeners_of(db: Engine, host: str, namespace: str) -> tuple[Place, ...]:
-    """Where connections to one host are caught: HTTP on every address, the rest on the host's own."""
-    found = service(db, host, namespace)
-    if found is None:
-        return ()
-    places: dict[Place, None] = {}
-    for port in found.ports:
-        if port.protocol.is_http or (port.protocol is Protocol.AUTO and not found.addresses):
-            places[Place("", port.number)] = None
-        elif port.protocol is not Protocol.UDP:
-            places |= {Place(address, port.number): None for address in found.addresses if "/" not in address}
-    return tuple(places)
-
-
-@query
 def client_scope_in(db: Engine, services_in: str) -> Scope:
     """What tells clients apart that may have other clusters of a namespace's hosts than the rest."""
     scope = Scope()
@@ -87,12 +54,6 @@ def _clusters_in(db: Engine, services_in: str, client: ClientTraits) -> tuple[Cl
 
 def _clusters(db: Engine, host: str, client: ClientTraits) -> tuple[ClusterRef, ...]:
     return clusters_of(db, host, client_scope(db, host).project(client))
-
-
-@query
-def _listeners_in(db: Engine, services_in: str, namespace: str) -> tuple[Place, ...]:
-    seen = ((host, _as_seen(service_scope(db, host), namespace)) for host in hosts_in(db, services_in))
-    return tuple(sorted({place for host, client in seen for place in listeners_of(db, host, client)}))
 
 
 @query
@@ -113,20 +74,6 @@ def outbound_clusters(db: Engine, client: ClientTraits) -> tuple[ClusterRef, ...
     for each in service_namespaces(db):
         found.extend(_clusters_in(db, each, client_scope_in(db, each).project(client)))
     return tuple(found)
-
-
-@query
-def outbound_places(db: Engine, namespace: str, sidecar: ObjectKey | None = None) -> tuple[Place, ...]:
-    """Everywhere that connections of a client in `namespace` are caught, sorted."""
-    if sidecar is not None:
-        return _known_places(db, namespace, sidecar)
-    found: set[Place] = set()
-    for each in service_namespaces(db):
-        seen = client_scope_in(db, each).project(ClientTraits(namespace=namespace))
-        found.update(_listeners_in(db, each, seen.namespace))
-    if undeclared_hosts(db):
-        found.add(Place("", PORT_OF_UNDECLARED))
-    return tuple(sorted(found))
 
 
 # --- what a Sidecar leaves of that ------------------------------------------------------------------------------
@@ -161,68 +108,3 @@ def _known_clusters(db: Engine, client: ClientTraits, sidecar: ObjectKey) -> tup
     if isinstance(proxy, ClusterRef):
         found[proxy] = None
     return tuple(found)
-
-
-@query
-def _places_by(db: Engine, egress: Egress, namespace: str) -> tuple[Place, ...]:
-    return tuple(
-        place
-        for host in sorted(known_hosts(db, egress))
-        for place in listeners_of(db, host, _as_seen(service_scope(db, host), namespace))
-    )
-
-
-@query
-def _known_places(db: Engine, namespace: str, sidecar: ObjectKey) -> tuple[Place, ...]:
-    found: set[Place] = set()
-    for egress in egress_of(db, sidecar, namespace):
-        for place in _places_by(db, egress, namespace):
-            if egress_for(db, sidecar, namespace, place.port) == egress:
-                found.add(place)
-        if egress.takes_the_rest and any(undeclared(db, key) for key in known_rules(db, egress)):
-            found.add(Place("", PORT_OF_UNDECLARED))
-    return tuple(sorted(found))
-
-
-class Caught(NamedTuple):
-    """Whom a connection to one address and port is for."""
-
-    service: Service
-    port: ServicePort
-
-
-@query
-def caught_at(db: Engine, address: str, port: int, namespace: str) -> Caught | None:
-    """The service that a client in `namespace` reaches at a virtual IP and port; Kubernetes' own goes first."""
-    keys = sorted(at_address(db, address), key=lambda key: (key.kind != "Service", key))
-    for key in keys:
-        for found in services_of(db, key):
-            described = found.port(port)
-            if described is not None and is_visible(found.visible_in, namespace):
-                return Caught(found, described)
-    return None
-
-
-@query
-def caught_scope(db: Engine, address: str) -> frozenset[str]:
-    """The client namespaces that may reach another service at a virtual IP than the rest."""
-    found = [each for key in at_address(db, address) for each in services_of(db, key)]
-    if all("*" in each.visible_in for each in found):
-        return frozenset()
-    return frozenset().union(*(each.visible_in - {"*"} for each in found))
-
-
-@query
-def sniffs(db: Engine, port: int) -> bool:
-    """Whether a port that is caught on every address also has services whose protocol is to be found out."""
-    return any(_sniffs_in(db, each, port) for each in service_namespaces(db))
-
-
-@query
-def _sniffs_in(db: Engine, services_in: str, port: int) -> bool:
-    for host in hosts_in(db, services_in):
-        found = service(db, host, services_in)
-        described = found.port(port) if found else None
-        if found and described and described.protocol is Protocol.AUTO and found.resolution is Resolution.ORIGINAL:
-            return True
-    return False

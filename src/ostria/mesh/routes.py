@@ -1,6 +1,6 @@
 """What a sidecar does with a request for a host on a port: one virtual host a service, and those that only rules name.
 
-    service, speaking_for, http_routes -> virtual_host(host, port, client) -> one entry of the port's route table
+    service, candidates, http_routes -> virtual_host(host, port, client) -> one entry of the port's route table
 
 Clients that see the same thing share one value: ask with traits projected on `virtual_host_scope`.
 """
@@ -8,7 +8,6 @@ Clients that see the same thing share one value: ask with traits projected on `v
 from __future__ import annotations
 
 from ostria.base import ObjectKey
-from ostria.base.hosts import is_wildcard
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination_labels, destination_scope, traffic_policy
 from ostria.mesh.model import (
@@ -26,7 +25,6 @@ from ostria.mesh.model import (
 from ostria.mesh.services import (
     aliases,
     at_address,
-    canonical,
     declarations,
     declaring,
     hosts_in,
@@ -37,83 +35,87 @@ from ostria.mesh.services import (
 )
 from ostria.mesh.sidecars import egress_for, knows, knows_rule
 from ostria.mesh.traits import ClientTraits, Scope
+from ostria.mesh.undeclared import claimants, undeclared_hosts
 from ostria.mesh.virtual_services import (
     MESH,
     Place,
     bound,
     candidates,
     default_retries,
+    delegates_of,
     hash_key_of,
     http_routes,
     rule_scope,
-    speaking_for,
+    speaking,
     visible_in,
 )
-from ostria.resources import objects
-from ostria.resources.virtual_service import VirtualService
+from ostria.resources import by_kind
 
-# Hosts that no service declares are routed on HTTP's own port, as Istio does.
-PORT_OF_UNDECLARED = 80
+NOTHING = Egress(())
 
 
 @query
 def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     """What tells sidecars apart that call a host on a port."""
     namespaces = service_scope(db, host) | destination_scope(db, host)
+    names: list[str] = []
+    for found in declarations(db, host):
+        names += [*_service_names(found, found.namespace), *found.addresses]
+    for alias in aliases(db, host):
+        namespaces |= alias.visible_in - {"*"}
+        names += [alias.host, *_short_names(alias.name, alias.namespace, alias.namespace)]
+    claimed = [key for name in names for key in speaking(db, (MESH, name))]
     namespaces |= {found.namespace for found in declarations(db, host) if found.in_cluster}
-    others = aliases(db, host)
-    namespaces |= {alias.namespace for alias in others}.union(*(alias.visible_in - {"*"} for alias in others))
-    scope = Scope(namespaces=namespaces, labels=destination_labels(db, host))
-    for each in (host, *(alias.host for alias in others)):
-        for key in candidates(db, each):
-            scope |= rule_scope(db, key) | Scope(sidecar=True)
+    namespaces |= {alias.namespace for alias in aliases(db, host)}
+    namespaces = namespaces.union(*(visible_in(db, key) - {"*"} for key in claimed))
+    scope = Scope(namespaces=namespaces, labels=destination_labels(db, host), sidecar=bool(claimed))
+    for key in candidates(db, host):
+        scope |= rule_scope(db, key) | Scope(sidecar=True)
     return scope
 
 
-@query
-def rule_for(db: Engine, host: str, port: int, namespace: str, sidecar: ObjectKey | None) -> ObjectKey | None:
-    """The VirtualService that decides for requests to a host on a port: the first that the client sees and knows."""
-    if sidecar is None:
-        return speaking_for(db, host, namespace)
-    egress = egress_for(db, sidecar, namespace, port)
-    found = (key for key in candidates(db, host) if is_visible(visible_in(db, key), namespace))
-    return next((key for key in found if egress and knows_rule(db, egress, key)), None)
+def known_on(db: Engine, port: int, client: ClientTraits) -> Egress | None:
+    """What a client knows on a port; None is everything."""
+    return egress_for(db, client.sidecar, client.namespace, port) or NOTHING if client.sidecar else None
+
+
+def rules_for(db: Engine, host: str, port: int, client: ClientTraits) -> tuple[ObjectKey, ...]:
+    """The VirtualServices that may decide for a host on a port: those that the client sees and knows, in order."""
+    egress = known_on(db, port, client)
+    seen = (key for key in candidates(db, host) if is_visible(visible_in(db, key), client.namespace))
+    return tuple(key for key in seen if egress is None or knows_rule(db, egress, key))
 
 
 @query
 def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> VirtualHost | None:
-    """The virtual host of a host on a port; None where the client sees no such host or cannot read its requests."""
+    """The virtual host of a host on a port; None where the client sees no such host or cannot read its requests.
+
+    The first VirtualService that has a route for this client and port decides; one that has none leaves the host to
+    the next, and in the end to the service itself.
+    """
     found = service(db, host, client.namespace)
-    described = found.port(port) if found else None
-    key = rule_for(db, host, port, client.namespace, client.sidecar)
+    egress = known_on(db, port, client)
+    described = found.port(port) if found and (egress is None or knows(db, egress, host)) else None
     if found is None or described is None:
-        declared = bool(declarations(db, host))
-        if declared or key is None or port != PORT_OF_UNDECLARED or host not in undeclared_hosts(db):
+        if host not in undeclared_hosts(db, port, egress):
             return None
-        domains: tuple[str, ...] = (host,)
+        domains: tuple[str, ...] = (bracketed(host),)
     elif not (described.protocol.is_http or described.protocol is Protocol.AUTO):
         return None
     else:
         domains = _domains(db, found, port, client)
     place = Place(MESH, port, client.namespace, client.labels)
-    routes = http_routes(db, key, place) if key else ()
-    spoken = bool(key and has_http_rules(db, key))
-    if not spoken and found is not None and described is not None:
+    routes: tuple[Route, ...] = ()
+    origins = set(found.origins) if found and described else set()
+    for key in rules_for(db, host, port, client):
+        if routes := http_routes(db, key, place):
+            origins |= {key, *delegates_of(db, key)}
+            break
+    if not routes:
+        if found is None or described is None:
+            return None
         routes = (_default_route(db, found, described, client),)
-    origins = {key} if key and spoken else set()
-    return VirtualHost(
-        name=f"{host}:{port}",
-        domains=domains,
-        routes=routes,
-        origins=frozenset(origins | (found.origins if found else set())),
-    )
-
-
-@query
-def has_http_rules(db: Engine, key: ObjectKey) -> bool:
-    """Whether a VirtualService says anything of requests; one that does not leaves them to the default route."""
-    value = objects(db, key)
-    return isinstance(value, VirtualService) and bool(value.spec.http)
+    return VirtualHost(name=f"{host}:{port}", domains=domains, routes=routes, origins=frozenset(origins))
 
 
 def _default_route(db: Engine, found: Service, port: ServicePort, client: ClientTraits) -> Route:
@@ -130,31 +132,33 @@ def _default_route(db: Engine, found: Service, port: ServicePort, client: Client
 
 
 def _domains(db: Engine, found: Service, port: int, client: ClientTraits) -> tuple[str, ...]:
-    """Every way in which a client may spell a service, each spelled by one service only."""
-    namespace = client.namespace
-    names = [found.host]
-    if found.in_cluster:
-        names += _short_names(db, found.name, found.namespace, namespace)
-        if found.headless:
-            # Each of its pods may have a name of its own: web-0.web.
-            names += [f"*.{name}" for name in names]
+    """Every way in which a client may spell a service, each spelled by one virtual host only."""
+    names = _service_names(found, client.namespace)
     for alias in aliases(db, found.host):
-        if is_visible(alias.visible_in, namespace):
-            # Who has rules of their own for a name takes it, in the only table that such rules are in.
-            own = port == PORT_OF_UNDECLARED and rule_for(db, alias.host, port, namespace, client.sidecar)
-            names += [] if own else [alias.host]
-            names += _short_names(db, alias.name, alias.namespace, namespace)
-    names += [bracketed(ip) for ip in found.addresses if "/" not in ip and _first_at(db, ip) in found.origins]
-    return tuple(dict.fromkeys(names))
+        if is_visible(alias.visible_in, client.namespace):
+            names += [alias.host, *_short_names(alias.name, alias.namespace, client.namespace)]
+    # What a ServiceEntry or a VirtualService says of such a spelling by itself goes first.
+    own = [name for name in names if all(key.kind == "Service" for key in declaring(db, name))]
+    own += [ip for ip in found.addresses if "/" not in ip and _first_at(db, ip) in found.origins]
+    free = [name for name in own if not _is_claimed(db, name, port, client)]
+    return tuple(dict.fromkeys((found.host, *map(bracketed, free))))
 
 
-def _short_names(db: Engine, name: str, of: str, namespace: str) -> list[str]:
-    """The short forms of a Kubernetes Service's name.
+def _is_claimed(db: Engine, name: str, port: int, client: ClientTraits) -> bool:
+    egress = known_on(db, port, client)
+    keys = (key for key in claimants(db, name, port, egress) if is_visible(visible_in(db, key), client.namespace))
+    return any(egress is None or knows_rule(db, egress, key) for key in keys)
 
-    A ServiceEntry may declare a host that is spelled like one of them, and goes first.
-    """
-    short = [*([name] if namespace == of else []), f"{name}.{of}", f"{name}.{of}.svc"]
-    return [each for each in short if all(key.kind == "Service" for key in declaring(db, each))]
+
+def _service_names(found: Service, namespace: str) -> list[str]:
+    """The short names of a service of the cluster; where it has no virtual IP, those of its pods too (web-0.web)."""
+    short = _short_names(found.name, found.namespace, namespace) if found.in_cluster else []
+    return [*short, *(f"*.{name}" for name in (found.host, *short))] if found.headless else short
+
+
+def _short_names(name: str, of: str, namespace: str) -> list[str]:
+    """The short forms of a Kubernetes Service's name, as clients in `namespace` know them."""
+    return [*([name] if namespace == of else []), f"{name}.{of}", f"{name}.{of}.svc"]
 
 
 def bracketed(address: str) -> str:
@@ -183,22 +187,6 @@ def is_sniffed(db: Engine, cluster: ClusterRef, namespace: str) -> bool:
 
 
 # --- the table of one port ----------------------------------------------------------------------------------------
-
-
-@query
-def undeclared(db: Engine, key: ObjectKey) -> tuple[str, ...]:
-    """The hosts that one VirtualService of the mesh names and no object declares, wildcards left out."""
-    value = objects(db, key)
-    if not isinstance(value, VirtualService) or not value.spec.http:
-        return ()
-    hosts = {canonical(db, host, key.namespace) for host in value.spec.hosts if not is_wildcard(host)}
-    return tuple(sorted(host for host in hosts if not declarations(db, host)))
-
-
-@query
-def undeclared_hosts(db: Engine) -> frozenset[str]:
-    """Every host that only VirtualServices of the mesh know."""
-    return frozenset(host for key in bound(db, MESH) for host in undeclared(db, key))
 
 
 @query
@@ -249,6 +237,16 @@ def table_scope(db: Engine, port: int) -> Scope:
     scope = Scope(sidecar=True)
     for namespace in service_namespaces(db):
         scope |= table_scope_in(db, namespace, port)
-    for host in undeclared_hosts(db) if port == PORT_OF_UNDECLARED else ():
+    for host in undeclared_hosts(db, port, None):
         scope |= virtual_host_scope(db, host, port)
+    if by_kind(db, "Sidecar"):
+        scope |= _rules_scope(db)  # To some client any host may be one that it does not import.
+    return scope
+
+
+@query
+def _rules_scope(db: Engine) -> Scope:
+    scope = Scope()
+    for key in bound(db, MESH):
+        scope |= rule_scope(db, key)
     return scope

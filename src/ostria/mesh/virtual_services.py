@@ -8,32 +8,25 @@ it is asked from (gateways, port, sourceLabels, sourceNamespace) becomes none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
+from ostria.mesh import http_rules as say
+from ostria.mesh.delegation import merged
 from ostria.mesh.destinations import destination, destination_labels, destination_scope, milliseconds, traffic_policy
 from ostria.mesh.model import (
-    Abort,
     ClusterRef,
-    Cors,
-    Delay,
-    DirectResponse,
     HashKey,
-    HeaderChanges,
-    Headers,
     Labels,
-    MatchKind,
     Mirror,
     MissingDestination,
-    NamedMatch,
-    Redirect,
     RequestMatch,
     Retries,
-    Rewrite,
     Route,
-    StringMatch,
     WeightedTarget,
 )
 from ostria.mesh.services import (
@@ -54,27 +47,6 @@ from ostria.resources import virtual_service as api
 
 MESH = "mesh"
 
-# github.com/grpc/grpc, Status codes and their use in gRPC.
-GRPC_CODES = {
-    "OK": 0,
-    "CANCELLED": 1,
-    "UNKNOWN": 2,
-    "INVALID_ARGUMENT": 3,
-    "DEADLINE_EXCEEDED": 4,
-    "NOT_FOUND": 5,
-    "ALREADY_EXISTS": 6,
-    "PERMISSION_DENIED": 7,
-    "RESOURCE_EXHAUSTED": 8,
-    "FAILED_PRECONDITION": 9,
-    "ABORTED": 10,
-    "OUT_OF_RANGE": 11,
-    "UNIMPLEMENTED": 12,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-    "DATA_LOSS": 15,
-    "UNAUTHENTICATED": 16,
-}
-
 
 class Place(NamedTuple):
     """Where a rule is asked from: a gateway ("mesh" for sidecars), a port, and the client's namespace and labels."""
@@ -87,8 +59,17 @@ class Place(NamedTuple):
 
 
 def gateway_reference(name: str, namespace: str) -> str:
-    """A gateway as "namespace/name", as an object in `namespace` writes it; "mesh" is no object and stays."""
-    return name if name == MESH or "/" in name else f"{namespace}/{name}"
+    """A gateway as "namespace/name", as an object in `namespace` writes it; "mesh" is no object and stays.
+
+    A name with dots is the old way to name another namespace: `edge.shop`, `edge.shop.svc.cluster.local`.
+    """
+    if name == MESH:
+        return name
+    where, slash, rest = name.partition("/")
+    if slash:
+        return f"{namespace}/{rest}" if where == "." else name
+    parts = name.split(".")
+    return f"{parts[1]}/{parts[0]}" if len(parts) > 1 else f"{namespace}/{name}"
 
 
 def _gateways(key: ObjectKey, value: api.VirtualService) -> set[str]:
@@ -139,45 +120,37 @@ def candidates(db: Engine, host: str) -> tuple[ObjectKey, ...]:
 
 
 @query
-def speaking_for(db: Engine, host: str, namespace: str) -> ObjectKey | None:
-    """The VirtualService that decides for a host when a sidecar in `namespace` calls it, or None."""
-    found = (key for key in candidates(db, host) if is_visible(visible_in(db, key), namespace))
-    return next(found, None)
-
-
-@query
 def source_labels(db: Engine, key: ObjectKey) -> frozenset[tuple[str, str]]:
     """The label pairs that the rules of one VirtualService ask of the client."""
-    matches = (match for rule in _virtual_service(db, key).spec.http for match in rule.match)
-    return frozenset(pair for match in matches for pair in match.source_labels.items())
+    spec = _virtual_service(db, key).spec
+    matches = [match.source_labels for rule in spec.http for match in rule.match]
+    matches += [match.source_labels for rule in spec.tls for match in rule.match]
+    matches += [match.source_labels for rule in spec.tcp for match in rule.match]
+    return frozenset(pair for labels in matches for pair in labels.items())
 
 
 @query
 def rule_scope(db: Engine, key: ObjectKey) -> Scope:
-    """What tells the clients of one VirtualService apart: what its rules ask of them, and what they see behind it."""
-    spec = _virtual_service(db, key).spec
-    matches = [match for rule in spec.http for match in rule.match]
+    """What tells the clients of one VirtualService's requests apart: what is asked of them, and what they see of it."""
+    rules = [each.rule for each in http_rules(db, key)]
+    matches = [match for rule in rules for match in rule.match]
     named = frozenset(match.source_namespace for match in matches if match.source_namespace)
-    hosts = _destinations(db, key, spec)
+    hosts = {target.destination.host for rule in rules for target in rule.route}
+    hosts |= {rule.mirror.host for rule in rules if rule.mirror}
+    hosts |= {mirror.destination.host for rule in rules for mirror in rule.mirrors}
     seen = (destination_scope(db, host) | service_scope(db, host) for host in hosts)
-    labels = source_labels(db, key).union(*(destination_labels(db, host) for host in hosts))
+    asked = frozenset(pair for match in matches for pair in match.source_labels.items())
+    labels = asked.union(*(destination_labels(db, host) for host in hosts))
     return Scope(namespaces=frozenset().union(visible_in(db, key) - {"*"}, named, *seen), labels=labels)
-
-
-def _destinations(db: Engine, key: ObjectKey, spec: api.VirtualServiceSpec) -> set[str]:
-    named = [target.destination.host for rule in spec.http for target in rule.route]
-    named += [rule.mirror.host for rule in spec.http if rule.mirror]
-    named += [mirror.destination.host for rule in spec.http for mirror in rule.mirrors]
-    return {canonical(db, host, key.namespace) for host in named}
 
 
 @query
 def named_destinations(db: Engine, key: ObjectKey) -> frozenset[tuple[str, int]]:
     """The hosts, with a port or 0 for none in particular, that one VirtualService sends anything to."""
-    spec = _virtual_service(db, key).spec
-    named = [target.destination for rule in spec.http for target in rule.route]
-    named += [rule.mirror for rule in spec.http if rule.mirror]
-    named += [mirror.destination for rule in spec.http for mirror in rule.mirrors]
+    spec, rules = _virtual_service(db, key).spec, [each.rule for each in http_rules(db, key)]
+    named = [target.destination for rule in rules for target in rule.route]
+    named += [rule.mirror for rule in rules if rule.mirror]
+    named += [mirror.destination for rule in rules for mirror in rule.mirrors]
     named += [target.destination for rule in spec.tls for target in rule.route]
     named += [target.destination for rule in spec.tcp for target in rule.route]
     return frozenset((canonical(db, to.host, key.namespace), to.port.number if to.port else 0) for to in named)
@@ -186,22 +159,110 @@ def named_destinations(db: Engine, key: ObjectKey) -> frozenset[tuple[str, int]]
 # --- rules as routes ----------------------------------------------------------------------------------------------
 
 
+class Rule(NamedTuple):
+    """One rule for requests, and where it is written: the field of the object it stands in, a delegate or the root.
+
+    Its destinations and gateways are written out in full, so that it means the same wherever it is read.
+    """
+
+    rule: api.HTTPRoute
+    origin: ObjectKey
+    field: str
+
+
+class Delegated(NamedTuple):
+    """What came of one delegation: `delegate` is None where there is none that the root may use."""
+
+    field: str
+    name: str
+    delegate: ObjectKey | None
+    refused: tuple[str, ...] = ()  # The fields of the delegate's rules that contradict the root's.
+
+
+class _Rules(NamedTuple):
+    rules: tuple[Rule, ...]
+    delegated: tuple[Delegated, ...]
+
+
+@query
+def _rules(db: Engine, key: ObjectKey) -> _Rules:
+    rules: list[Rule] = []
+    delegated: list[Delegated] = []
+    for number, rule in enumerate(_virtual_service(db, key).spec.http):
+        field = f"spec.http[{number}]"
+        root = _in_full(db, key, rule)
+        if rule.delegate is None:
+            rules.append(Rule(root, key, field))
+            continue
+        name = ObjectKey(key.cluster, key.kind, rule.delegate.namespace or key.namespace, rule.delegate.name)
+        value = objects(db, name)
+        if not isinstance(value, api.VirtualService) or value.spec.hosts or not _may_use(db, name, key.namespace):
+            delegated.append(Delegated(field, f"{name.namespace}/{name.name}", None))
+            continue
+        refused: list[str] = []
+        for position, own in enumerate(value.spec.http):
+            place = f"spec.http[{position}]"
+            # There is one level only: a delegate that delegates is refused by validation.
+            one = merged(root, _in_full(db, name, own)) if own.delegate is None else None
+            if one is None:
+                refused.append(place)
+            else:
+                rules.append(Rule(one, name, place))
+        delegated.append(Delegated(field, f"{name.namespace}/{name.name}", name, tuple(refused)))
+    return _Rules(tuple(rules), tuple(delegated))
+
+
+def _may_use(db: Engine, delegate: ObjectKey, namespace: str) -> bool:
+    return is_visible(visible_in(db, delegate), namespace)
+
+
+def http_rules(db: Engine, key: ObjectKey) -> tuple[Rule, ...]:
+    """The rules of one VirtualService for requests, those of its delegates in their places."""
+    return _rules(db, key).rules
+
+
+def delegations(db: Engine, key: ObjectKey) -> tuple[Delegated, ...]:
+    """What came of each delegation of one VirtualService."""
+    return _rules(db, key).delegated
+
+
+def delegates_of(db: Engine, key: ObjectKey) -> frozenset[ObjectKey]:
+    """The VirtualServices that one delegates to."""
+    return frozenset(each.delegate for each in _rules(db, key).delegated if each.delegate)
+
+
+def _in_full(db: Engine, key: ObjectKey, rule: api.HTTPRoute) -> api.HTTPRoute:
+    """A rule with its hosts and gateways as they are called everywhere, not just where it is written."""
+
+    def full(to: api.Destination) -> api.Destination:
+        return replace(to, host=canonical(db, to.host, key.namespace))
+
+    def gateways(match: api.HTTPMatchRequest) -> api.HTTPMatchRequest:
+        return replace(match, gateways=tuple(gateway_reference(name, key.namespace) for name in match.gateways))
+
+    return replace(
+        rule,
+        match=tuple(gateways(match) if match.gateways else match for match in rule.match),
+        route=tuple(replace(target, destination=full(target.destination)) for target in rule.route),
+        mirror=full(rule.mirror) if rule.mirror else None,
+        mirrors=tuple(replace(mirror, destination=full(mirror.destination)) for mirror in rule.mirrors),
+    )
+
+
 @query
 def http_routes(db: Engine, key: ObjectKey, place: Place) -> tuple[Route, ...]:
     """The routes of one VirtualService at one place, first match first.
 
     What follows a route that takes every request is left out: nothing would ever reach it.
     """
-    spec = _virtual_service(db, key).spec
     routes: list[Route] = []
-    for number, rule in enumerate(spec.http):
-        for position, match in enumerate(rule.match or (None,)):
-            # Delegation is not acted on yet (analysis/unsupported says so); the rules after it still are.
-            if rule.delegate or (match is not None and not applies(match, key, place)):
+    for each in http_rules(db, key):
+        for position, match in enumerate(each.rule.match or (None,)):
+            if match is not None and not applies(match, key, place):
                 continue
-            field = f"spec.http[{number}]" + (f".match[{position}]" if match is not None else "")
-            routes.append(_route(db, key, place, rule, match, field))
-            if routes[-1].match == RequestMatch():
+            field = each.field + (f".match[{position}]" if match is not None else "")
+            routes.append(_route(db, place, each.rule, match)._replace(origin=each.origin, field=field))
+            if routes[-1].match.takes_all:
                 return tuple(routes)
     return tuple(routes)
 
@@ -219,56 +280,32 @@ def applies(
     )
 
 
-def _route(
-    db: Engine, key: ObjectKey, place: Place, rule: api.HTTPRoute, match: api.HTTPMatchRequest | None, field: str
-) -> Route:
-    asked = _match(match) if match else RequestMatch()
-    targets = _targets(db, key, place, rule)
+def _route(db: Engine, place: Place, rule: api.HTTPRoute, match: api.HTTPMatchRequest | None) -> Route:
+    targets = _targets(db, place, rule)
+    hash_keys = _hash_keys(db, place, targets)
+    retries = say.retries(rule.retries) if rule.retries else default_retries(db)
+    unsaid = rule.retries is None or rule.retries.retry_ignore_previous_hosts is None
+    if len(targets) == 1 and hash_keys and unsaid:
+        # Who hashes wants the one host, also when it is asked again.
+        retries = retries._replace(ignore_previous_hosts=False)
+    fault = rule.fault or api.HTTPFaultInjection()
     return Route(
         name=".".join(part for part in (rule.name, match.name if match else "") if part),
-        match=asked,
+        match=say.request_match(match) if match else RequestMatch(),
         targets=targets,
-        redirect=_redirect(rule.redirect, place) if rule.redirect else None,
-        response=_response(rule.direct_response) if rule.direct_response else None,
-        rewrite=_rewrite(rule.rewrite) if rule.rewrite else None,
+        redirect=say.redirect(rule.redirect, place.port, tls=place.tls) if rule.redirect else None,
+        response=say.direct_response(rule.direct_response) if rule.direct_response else None,
+        rewrite=say.rewrite(rule.rewrite) if rule.rewrite else None,
         timeout=milliseconds(rule.timeout),
-        retries=retries(rule.retries) if rule.retries else default_retries(db),
-        delay=_delay(rule.fault.delay) if rule.fault and rule.fault.delay else None,
-        abort=_abort(rule.fault.abort) if rule.fault and rule.fault.abort else None,
-        headers=_headers(rule.headers),
-        mirrors=_mirrors(db, key, place, rule),
-        cors=_cors(rule.cors_policy) if rule.cors_policy else None,
-        hash_keys=_hash_keys(db, place, targets),
-        origin=key,
-        field=field,
+        retries=retries,
+        delay=say.delay(fault.delay) if fault.delay else None,
+        abort=say.abort(fault.abort) if fault.abort else None,
+        headers=say.headers(rule.headers),
+        mirrors=_mirrors(db, place, rule),
+        cors=say.cors(rule.cors_policy) if rule.cors_policy else None,
+        hash_keys=hash_keys,
+        stat_prefix=match.stat_prefix if match else "",
     )
-
-
-def _match(match: api.HTTPMatchRequest) -> RequestMatch:
-    return RequestMatch(
-        path=_string(match.uri) if match.uri else None,
-        ignore_case=match.ignore_uri_case,
-        method=_string(match.method) if match.method else None,
-        authority=_string(match.authority) if match.authority else None,
-        scheme=_string(match.scheme) if match.scheme else None,
-        headers=_named(match.headers),
-        without_headers=_named(match.without_headers),
-        query=_named(match.query_params),
-    )
-
-
-def _named(matches: Mapping[str, api.StringMatch]) -> tuple[NamedMatch, ...]:
-    return tuple(NamedMatch(name, _string(match)) for name, match in sorted(matches.items()))
-
-
-def _string(match: api.StringMatch) -> StringMatch:
-    if match.exact is not None:
-        return StringMatch(MatchKind.EXACT, match.exact)
-    if match.prefix is not None:
-        return StringMatch(MatchKind.PREFIX, match.prefix)
-    if match.regex is not None:
-        return StringMatch(MatchKind.REGEX, match.regex)
-    return StringMatch(MatchKind.PRESENT)
 
 
 def cluster_of(db: Engine, host: str, port: int | None, subset: str, place: Place) -> ClusterRef | MissingDestination:
@@ -288,33 +325,26 @@ def cluster_of(db: Engine, host: str, port: int | None, subset: str, place: Plac
     return ClusterRef(host, port, subset)
 
 
-def _cluster(db: Engine, key: ObjectKey, place: Place, to: api.Destination) -> ClusterRef | MissingDestination:
-    host = canonical(db, to.host, key.namespace)
-    return cluster_of(db, host, to.port.number if to.port else None, to.subset, place)
+def _cluster(db: Engine, place: Place, to: api.Destination) -> ClusterRef | MissingDestination:
+    return cluster_of(db, to.host, to.port.number if to.port else None, to.subset, place)
 
 
-def _targets(db: Engine, key: ObjectKey, place: Place, rule: api.HTTPRoute) -> tuple[WeightedTarget, ...]:
+def _targets(db: Engine, place: Place, rule: api.HTTPRoute) -> tuple[WeightedTarget, ...]:
     alone = len(rule.route) == 1
     return tuple(
         WeightedTarget(
-            _cluster(db, key, place, target.destination),
+            _cluster(db, place, target.destination),
             # A weight that is not written is 0, and the whole where there is no other destination.
             100 if alone and not target.weight else target.weight,
-            _headers(target.headers),
+            say.headers(target.headers),
         )
         for target in rule.route
         if target.weight or alone
     )
 
 
-def _mirrors(db: Engine, key: ObjectKey, place: Place, rule: api.HTTPRoute) -> tuple[Mirror, ...]:
-    found = [(mirror.destination, mirror.percentage) for mirror in rule.mirrors]
-    if rule.mirror:
-        share = rule.mirror_percentage
-        if share is None and rule.mirror_percent is not None:
-            share = api.Percent(value=float(rule.mirror_percent))
-        found.insert(0, (rule.mirror, share))
-    return tuple(Mirror(_cluster(db, key, place, to), share.value if share else 100.0) for to, share in found)
+def _mirrors(db: Engine, place: Place, rule: api.HTTPRoute) -> tuple[Mirror, ...]:
+    return tuple(Mirror(_cluster(db, place, to), share) for to, share in say.mirrored(rule))
 
 
 def _hash_keys(db: Engine, place: Place, targets: tuple[WeightedTarget, ...]) -> tuple[HashKey, ...]:
@@ -332,105 +362,8 @@ def hash_key_of(db: Engine, cluster: ClusterRef, namespace: str, labels: Labels 
     return traffic_policy(db, cluster.host, namespace, cluster.port, cluster.subset, labels).hash_key
 
 
-def _redirect(redirect: api.HTTPRedirect, place: Place) -> Redirect:
-    port = redirect.port
-    if redirect.derive_port == "FROM_REQUEST_PORT":
-        port = place.port
-    elif redirect.derive_port == "FROM_PROTOCOL_DEFAULT":
-        scheme = redirect.scheme or ("https" if place.tls else "http")
-        port = 443 if scheme == "https" else 80
-    prefix = redirect.uri.removeprefix("%PREFIX()%") if redirect.uri.startswith("%PREFIX()%") else None
-    return Redirect(
-        code=redirect.redirect_code or 301,
-        scheme=redirect.scheme or None,
-        authority=redirect.authority or None,
-        port=port,
-        path=redirect.uri or None if prefix is None else None,
-        path_prefix=prefix,
-    )
-
-
-def _response(response: api.HTTPDirectResponse) -> DirectResponse:
-    body = response.body
-    if body is None:
-        return DirectResponse(response.status)
-    return DirectResponse(response.status, body.bytes if body.bytes is not None else (body.string or "").encode())
-
-
-def _rewrite(rewrite: api.HTTPRewrite) -> Rewrite:
-    regex = rewrite.uri_regex_rewrite
-    return Rewrite(
-        authority=rewrite.authority or None,
-        prefix=rewrite.uri or None,
-        regex=(regex.match, regex.rewrite) if regex else None,
-    )
-
-
-def retries(policy: api.HTTPRetry) -> Retries:
-    """Retries as written; conditions that are numbers are response codes (istio.io: HTTPRetry.retryOn)."""
-    default = Retries()
-    words = [word.strip() for word in policy.retry_on.split(",") if word.strip()]
-    codes = tuple(int(word) for word in words if word.isdigit())
-    named = tuple(word for word in words if not word.isdigit())
-    if codes and "retriable-status-codes" not in named:
-        named = (*named, "retriable-status-codes")
-    return Retries(
-        attempts=policy.attempts,
-        on=named or default.on,
-        status_codes=codes,
-        per_try_timeout=milliseconds(policy.per_try_timeout),
-        backoff=milliseconds(policy.backoff),
-        remote_localities=bool(policy.retry_remote_localities),
-        ignore_previous_hosts=policy.retry_ignore_previous_hosts is not False,
-    )
-
-
 @query
 def default_retries(db: Engine) -> Retries:
     """What happens to failed requests of routes that do not say it themselves."""
     policy = mesh_config(db).default_http_retry_policy
-    return retries(policy) if policy else Retries()
-
-
-def _delay(delay: api.Delay) -> Delay | None:
-    duration = milliseconds(delay.fixed_delay)
-    return Delay(duration, _share(delay.percentage, delay.percent)) if duration else None
-
-
-def _abort(abort: api.Abort) -> Abort | None:
-    share = _share(abort.percentage, 0)
-    if abort.grpc_status is not None:
-        return Abort(share, grpc_status=GRPC_CODES.get(abort.grpc_status.upper()))
-    return Abort(share, http_status=abort.http_status) if abort.http_status else None
-
-
-def _share(percentage: api.Percent | None, deprecated: int) -> float:
-    return percentage.value if percentage else float(deprecated)
-
-
-def _cors(cors: api.CorsPolicy) -> Cors:
-    origins = tuple(_string(origin) for origin in cors.allow_origins)
-    return Cors(
-        origins=origins or tuple(StringMatch(MatchKind.EXACT, origin) for origin in cors.allow_origin),
-        methods=cors.allow_methods,
-        headers=cors.allow_headers,
-        expose=cors.expose_headers,
-        max_age=milliseconds(cors.max_age),
-        credentials=cors.allow_credentials,
-    )
-
-
-def _headers(headers: api.Headers | None) -> Headers:
-    if headers is None:
-        return Headers()
-    return Headers(_changes(headers.request), _changes(headers.response))
-
-
-def _changes(operations: api.HeaderOperations | None) -> HeaderChanges:
-    if operations is None:
-        return HeaderChanges()
-    return HeaderChanges(
-        set=tuple(sorted(operations.set.items())),
-        add=tuple(sorted(operations.add.items())),
-        remove=tuple(sorted(operations.remove)),
-    )
+    return say.retries(policy) if policy else Retries()

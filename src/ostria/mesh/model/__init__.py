@@ -7,7 +7,7 @@ name survives in them: a route looks the same whether a VirtualService, an HTTPR
 Durations are milliseconds; percentages are 0.0 to 100.0; hosts are fully qualified and lower case.
 """
 
-from ostria.mesh.model.connections import ConnectionRoute
+from ostria.mesh.model.connections import ConnectionRoute, OutboundListener
 from ostria.mesh.model.destinations import (
     ClientTls,
     ConnectionPool,
@@ -40,6 +40,7 @@ from ostria.mesh.model.inbound import (
 )
 from ostria.mesh.model.routes import (
     Abort,
+    ClaimMatch,
     ClusterRef,
     Cors,
     Delay,
@@ -80,6 +81,7 @@ from ostria.mesh.model.sidecars import (
 __all__ = [
     "EVERYTHING",
     "Abort",
+    "ClaimMatch",
     "ClientTls",
     "ClusterRef",
     "ConnectionPool",
@@ -113,6 +115,7 @@ __all__ = [
     "MutualTls",
     "NamedMatch",
     "Nearness",
+    "OutboundListener",
     "OutboundMode",
     "OutboundPolicy",
     "OutlierDetection",

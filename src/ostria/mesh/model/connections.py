@@ -29,3 +29,17 @@ class ConnectionRoute(NamedTuple):
     def takes_all(self) -> bool:
         """Whether nothing is asked of a connection."""
         return not self.server_names and not self.subnets
+
+
+class OutboundListener(NamedTuple):
+    """What a sidecar does with connections to one address and port; address "" is every one without its own listener.
+
+    `http` is the route table for requests, where the first bytes of a connection show that it is HTTP; "" reads none.
+    `connections` are disjoint: no two take the same connection, and at most one takes all that are left.
+    """
+
+    address: str
+    port: int
+    http: str = ""
+    connections: tuple[ConnectionRoute, ...] = ()
+    origins: frozenset[ObjectKey] = frozenset()

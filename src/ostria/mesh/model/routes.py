@@ -35,6 +35,14 @@ class NamedMatch(NamedTuple):
     match: StringMatch
 
 
+class ClaimMatch(NamedTuple):
+    """A comparison with a claim of the request's verified token, or with each of several; `absent` turns it round."""
+
+    path: tuple[str, ...]
+    match: StringMatch
+    absent: bool = False
+
+
 class RequestMatch(NamedTuple):
     """When a route applies; everything given must hold."""
 
@@ -46,6 +54,21 @@ class RequestMatch(NamedTuple):
     headers: tuple[NamedMatch, ...] = ()
     without_headers: tuple[NamedMatch, ...] = ()
     query: tuple[NamedMatch, ...] = ()
+    claims: tuple[ClaimMatch, ...] = ()
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether every request fits."""
+        return self.path in _EVERY_PATH and self._replace(path=None, ignore_case=False) == RequestMatch()
+
+
+_EVERY_PATH = (
+    None,
+    StringMatch(MatchKind.PRESENT),
+    StringMatch(MatchKind.PREFIX, "/"),
+    StringMatch(MatchKind.PATH_PREFIX, "/"),
+    StringMatch(MatchKind.REGEX, ".*"),
+)
 
 
 class HeaderChanges(NamedTuple):
@@ -194,12 +217,14 @@ class Cors(NamedTuple):
     expose: tuple[str, ...] = ()
     max_age: int | None = None
     credentials: bool | None = None
+    forward_unmatched: bool = True  # Whether the server is asked where the policy does not know the origin.
 
 
 class Route(NamedTuple):
     """One match and what is done with what it matches: exactly one of targets, redirect, response.
 
     `origin` is the object that asked for it and `field` the place in it, so that every answer can be explained.
+    `stat_prefix` asks for statistics of the route by itself.
     """
 
     name: str
@@ -216,6 +241,7 @@ class Route(NamedTuple):
     mirrors: tuple[Mirror, ...] = ()
     cors: Cors | None = None
     hash_keys: tuple[HashKey, ...] = ()
+    stat_prefix: str = ""
     origin: ObjectKey | None = None
     field: str = ""
 
