@@ -66,16 +66,8 @@ def _routed(case: Case) -> bool:
     return case["kind"] != "routes" or any(case["expectVirtualHosts"].values())
 
 
-def _wildcard_host(case: Case) -> bool:
-    return any(name.startswith("*") and clusters for name, clusters in case.get("expectVirtualHosts", {}).items())
-
-
 WAITING = (
     Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),
-    Rule("ServiceEntry: blocks of addresses", _says("kind: ServiceEntry", "addresses:", "/32")),
-    Rule("headless services", _says("clusterIP: None")),
-    Rule("outbound traffic policy", lambda case: "outboundTrafficPolicy" in (case.get("meshConfig") or {})),
-    Rule("VirtualService: wildcard hosts that cover no service", _wildcard_host),
 )
 """Capabilities that are not built yet. Each line goes with the commit that builds it."""
 
