@@ -162,3 +162,19 @@ spec: {hosts: [reviews], http: [{match: [{uri: {exact: /b}}], delegate: {name: o
 """)
     hint = "let the delegate match a part of what is matched here, without regular expressions in both"
     check(mesh, f"delegate-conflict spec.http[0]: {hint}")
+
+
+def test_a_host_for_which_an_older_rule_speaks():
+    def rule(name: str, day: int, more: str = "") -> str:
+        return f"""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}, namespace: default, creationTimestamp: "2026-01-0{day}T00:00:00Z"}}
+spec: {{hosts: [reviews], {more} http: [{{route: [{{destination: {{host: reviews}}}}]}}]}}
+"""
+
+    hint = "write the rules into one of the two, or say with exportTo to whom each of them speaks"
+    mesh = Mesh(service("reviews", ip="10.96.0.1"), rule("old", 1), rule("young", 2))
+    check(mesh, f"shadowed-host spec.hosts[0]: {hint}")
+    mesh.apply(rule("old", 1, "exportTo: [shop],"), rule("young", 2, "exportTo: [default],"))
+    check(mesh)

@@ -168,6 +168,19 @@ def test_a_host_beside_a_service_is_routed_on_the_services_ports_too():
     check(shop(spec), [], host="shop.example.com", port=9999)
 
 
+def test_another_name_of_a_service_is_a_destination_too():
+    alias = """
+apiVersion: v1
+kind: Service
+metadata: {name: old, namespace: default}
+spec: {type: ExternalName, externalName: ratings.default.svc.cluster.local}
+"""
+    mesh = shop(alias, virtual_service("v", to("old", "port: {number: 9080}")))
+    check(mesh, ["outbound|9080||ratings.default.svc.cluster.local"])
+    mesh.delete("Service", "old")
+    check(mesh, ["!outbound|9080||old.default.svc.cluster.local"])
+
+
 def test_a_name_that_a_rule_claims_is_no_other_name_of_a_service():
     mesh = Mesh(
         service("reviews", 80, ip="10.96.0.1"),

@@ -90,6 +90,38 @@ def test_a_route_behind_one_that_takes_everything() -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "first", "second", "found"),
+    [
+        ("http", "{uri: {prefix: /a}}", "{uri: {exact: /a/b}}", "http[1]"),
+        ("http", "{uri: {exact: /a/b}}", "{uri: {prefix: /a}}", ""),
+        ("http", "{uri: {prefix: /}}", "{method: {exact: GET}}", "http[1]"),
+        ("http", "{port: 80}", "{uri: {prefix: /a}}", ""),
+        ("http", "{uri: {prefix: /a}, port: 80}", "{uri: {prefix: /a}}", ""),
+        ("http", "{headers: {x: {exact: a}}}", "{headers: {z: {exact: a}}}", ""),
+        ("http", "{headers: {x: {}}}", "{headers: {x: {exact: a}}}", "http[1]"),
+        ("http", "{withoutHeaders: {x: {}}}", "{uri: {prefix: /a}}", ""),
+        ("http", "{uri: {regex: /a.*}}", "{name: again, uri: {regex: /a.*}}, {uri: {exact: /b}}", "http[1].match[0]"),
+        ("http", "{sourceLabels: {a: b}}", "{sourceLabels: {a: c}}", ""),
+        ("http", "{gateways: [mesh]}", "{uri: {prefix: /a}}", ""),
+        ("tls", "{sniHosts: [a]}", "{sniHosts: [a], port: 443}", "tls[1]"),
+        ("tls", "{sniHosts: [a], port: 443}", "{sniHosts: [a]}", ""),
+        ("tcp", "", "{port: 9000}", "tcp[1]"),
+        ("tcp", "{port: 9000}", "{destinationSubnets: [10.0.0.0/8]}", ""),
+        ("tcp", "{sourceLabels: {a: b}}", "{sourceLabels: {a: b}, destinationSubnets: [10.0.0.0/8]}", "tcp[1]"),
+    ],
+)
+def test_rules_that_nothing_comes_to(field: str, first: str, second: str, found: str) -> None:
+    rules = ", ".join(f"{{{TO_B}, match: [{match}]}}" for match in (first, second))
+    check(
+        "VirtualService", f"{{hosts: [a], {field}: [{rules}]}}", *([f"warning no-effect spec.{found}"] if found else ())
+    )
+
+
+def test_what_is_delegated_may_be_a_part_of_the_requests_only() -> None:
+    check("VirtualService", f"{{hosts: [a], http: [{{delegate: {{name: x}}}}, {{{TO_B}}}]}}")
+
+
+@pytest.mark.parametrize(
     ("scopes", "expected"),
     [
         ("['*']", ()),

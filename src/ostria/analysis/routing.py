@@ -8,9 +8,16 @@ from collections.abc import Iterable, Iterator
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination
-from ostria.mesh.services import canonical, service, service_namespaces
+from ostria.mesh.services import canonical, concrete, service, service_namespaces
 from ostria.mesh.services import hosts_in as hosts_of_namespace
-from ostria.mesh.virtual_services import MESH, delegations, gateway_reference
+from ostria.mesh.virtual_services import (
+    MESH,
+    delegations,
+    gateway_reference,
+    speakers,
+    speaks_in_mesh,
+    visible_in,
+)
 from ostria.resources import by_kind, objects
 from ostria.resources import virtual_service as api
 
@@ -21,7 +28,8 @@ def routing_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
     value = objects(db, key)
     if not isinstance(value, api.VirtualService):
         return ()
-    return (*_gateways(db, key, value), *_destinations(db, key, value), *_delegations(db, key))
+    found = (_gateways(db, key, value), _destinations(db, key, value), _delegations(db, key), _shadowed(db, key, value))
+    return tuple(problem for problems in found for problem in problems)
 
 
 def _gateways(db: Engine, key: ObjectKey, value: api.VirtualService) -> Iterator[Problem]:
@@ -61,6 +69,31 @@ def _delegations(db: Engine, key: ObjectKey) -> Iterator[Problem]:
             )
 
 
+def _shadowed(db: Engine, key: ObjectKey, value: api.VirtualService) -> Iterator[Problem]:
+    """Hosts for which an older VirtualService speaks in the mesh, to clients that this one would speak to."""
+    if not value.spec.http or not speaks_in_mesh(value):
+        return
+    for position, host in enumerate(value.spec.hosts):
+        full = canonical(db, host, key.namespace)
+        older = next((each for each in speakers(db, full) if each == key or _both_speak(db, key, each)), key)
+        if older != key:
+            yield Problem(
+                "shadowed-host",
+                Level.WARNING,
+                f"VirtualService {older.namespace}/{older.name} is older and speaks for {full} in the mesh already",
+                key,
+                f"spec.hosts[{position}]",
+                hint="write the rules into one of the two, or say with exportTo to whom each of them speaks",
+            )
+
+
+def _both_speak(db: Engine, one: ObjectKey, other: ObjectKey) -> bool:
+    seen, by = visible_in(db, one), visible_in(db, other)
+    value = objects(db, other)
+    both = "*" in seen or "*" in by or bool(seen & by)
+    return both and isinstance(value, api.VirtualService) and bool(value.spec.http)
+
+
 def _named(value: api.VirtualService) -> Iterator[tuple[str, api.Destination]]:
     for number, rule in enumerate(value.spec.http):
         for position, target in enumerate(rule.route):
@@ -79,7 +112,7 @@ def _named(value: api.VirtualService) -> Iterator[tuple[str, api.Destination]]:
 
 def _destinations(db: Engine, key: ObjectKey, value: api.VirtualService) -> Iterator[Problem]:
     for field, to in _named(value):
-        host = canonical(db, to.host, key.namespace)
+        host = concrete(db, canonical(db, to.host, key.namespace))
         found = service(db, host, key.namespace)
         if found is None:
             near = _nearest(host, all_hosts(db))

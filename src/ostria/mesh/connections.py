@@ -15,7 +15,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination_labels, destination_scope, traffic_policy
 from ostria.mesh.model import ClusterRef, ConnectionRoute, WeightedTarget
-from ostria.mesh.services import canonical, service_scope
+from ostria.mesh.services import canonical, concrete, service_scope
 from ostria.mesh.traits import Scope
 from ostria.mesh.virtual_services import Place, applies, cluster_of, visible_in
 from ostria.resources import objects
@@ -34,7 +34,7 @@ def connection_rule_scope(db: Engine, key: ObjectKey) -> Scope | None:
     if not targets:
         return None
     named = frozenset(match.source_namespace for match in matches if match.source_namespace)
-    hosts = {canonical(db, host, key.namespace) for host in targets}
+    hosts = {concrete(db, canonical(db, host, key.namespace)) for host in targets}
     seen = (destination_scope(db, host) | service_scope(db, host) for host in hosts)
     asked = frozenset(pair for match in matches for pair in match.source_labels.items())
     return Scope(

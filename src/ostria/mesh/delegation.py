@@ -103,11 +103,8 @@ def _are_texts_within(root: Mapping[str, api.StringMatch], match: Mapping[str, a
 
 def _is_text_within(outer: api.StringMatch | None, inner: api.StringMatch | None) -> bool:
     """Whether every text that `inner` takes is one that `outer` takes; of regular expressions nobody can tell."""
-    if outer is None or inner is None or outer == api.StringMatch():
+    if outer is None or inner is None:
         return True
     if outer.regex is not None or inner.regex is not None:
-        return False
-    if outer.exact is not None:
-        return inner.exact == outer.exact
-    text = inner.exact if inner.exact is not None else inner.prefix
-    return text is not None and text.startswith(outer.prefix or "")
+        return outer == api.StringMatch()
+    return outer.covers(inner)

@@ -262,6 +262,26 @@ def aliases(db: Engine, host: str) -> tuple[Alias, ...]:
 
 
 @query
+def concrete(db: Engine, host: str) -> str:
+    """What a host is another name of, by one ExternalName Service after the other; most hosts are nobody's name."""
+    found, seen = host, {host}
+    while (named := _named_by(db, found)) and named not in seen:
+        seen.add(named)
+        found = named
+    return found
+
+
+def _named_by(db: Engine, host: str) -> str:
+    name, _, rest = host.partition(".")
+    namespace, _, domain = rest.partition(".")
+    if domain != f"svc.{settings(db).domain_suffix}":
+        return ""
+    value = objects(db, ObjectKey(settings(db).cluster, "Service", namespace, name))
+    external = isinstance(value, KubernetesService) and value.spec.type == "ExternalName"
+    return next(_alias(ObjectKey("", "Service", namespace, name), value), "") if external and value else ""
+
+
+@query
 def _alias_of(db: Engine, key: ObjectKey) -> Alias | None:
     value = objects(db, key)
     if not isinstance(value, KubernetesService):

@@ -32,6 +32,7 @@ from ostria.mesh.model import (
 from ostria.mesh.services import (
     age,
     canonical,
+    concrete,
     is_visible,
     reference,
     references_to,
@@ -114,9 +115,18 @@ def wildcard_speakers(db: Engine, parent: str) -> tuple[ObjectKey, ...]:
 @query
 def candidates(db: Engine, host: str) -> tuple[ObjectKey, ...]:
     """The VirtualServices that could speak for a host to sidecars: the most specific host first, then the oldest."""
-    exact = [key for form in references_to(db, host) for key in speaking(db, (MESH, form))]
-    exact.sort(key=lambda key: (age(db, key), key))
-    return tuple(dict.fromkeys((*exact, *wildcard_speakers(db, host.partition(".")[2]))))
+    return tuple(dict.fromkeys((*speakers(db, host), *wildcard_speakers(db, host.partition(".")[2]))))
+
+
+def speakers(db: Engine, host: str) -> list[ObjectKey]:
+    """The VirtualServices that name a host, or a pattern, in the mesh, the oldest first."""
+    keys = [key for form in references_to(db, host) for key in speaking(db, (MESH, form))]
+    return sorted(keys, key=lambda key: (age(db, key), key))
+
+
+def speaks_in_mesh(value: api.VirtualService) -> bool:
+    """Whether a VirtualService has rules for sidecars."""
+    return not value.spec.gateways or MESH in value.spec.gateways
 
 
 @query
@@ -138,6 +148,7 @@ def rule_scope(db: Engine, key: ObjectKey) -> Scope:
     hosts = {target.destination.host for rule in rules for target in rule.route}
     hosts |= {rule.mirror.host for rule in rules if rule.mirror}
     hosts |= {mirror.destination.host for rule in rules for mirror in rule.mirrors}
+    hosts = {concrete(db, host) for host in hosts}
     seen = (destination_scope(db, host) | service_scope(db, host) for host in hosts)
     asked = frozenset(pair for match in matches for pair in match.source_labels.items())
     labels = asked.union(*(destination_labels(db, host) for host in hosts))
@@ -153,7 +164,8 @@ def named_destinations(db: Engine, key: ObjectKey) -> frozenset[tuple[str, int]]
     named += [mirror.destination for rule in rules for mirror in rule.mirrors]
     named += [target.destination for rule in spec.tls for target in rule.route]
     named += [target.destination for rule in spec.tcp for target in rule.route]
-    return frozenset((canonical(db, to.host, key.namespace), to.port.number if to.port else 0) for to in named)
+    hosts = [(concrete(db, canonical(db, to.host, key.namespace)), to.port) for to in named]
+    return frozenset((host, port.number if port else 0) for host, port in hosts)
 
 
 # --- rules as routes ----------------------------------------------------------------------------------------------
@@ -313,6 +325,7 @@ def cluster_of(db: Engine, host: str, port: int | None, subset: str, place: Plac
 
     A host, port or subset that does not exist (for this client) is a missing destination.
     """
+    host = concrete(db, host)
     found = service(db, host, place.namespace)
     if found is None:
         return MissingDestination(host, port or place.port, subset)

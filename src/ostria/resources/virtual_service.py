@@ -18,6 +18,15 @@ class StringMatch(OneOf, frozen=True):
     prefix: str | None = None
     regex: str | None = None
 
+    def covers(self, other: StringMatch) -> bool:
+        """Whether every text that the other takes is one that this takes; of regular expressions only equal ones."""
+        if self == other or self == StringMatch():
+            return True
+        if self.regex is not None or other.regex is not None or self.exact is not None:
+            return False
+        text = other.exact if other.exact is not None else other.prefix
+        return text is not None and text.startswith(self.prefix or "")
+
 
 class Percent(Strict, frozen=True):
     """A share, from 0 to 100, with decimals."""

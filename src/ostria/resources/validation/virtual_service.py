@@ -14,16 +14,15 @@ from ostria.resources.validation.findings import (
     DUPLICATE,
     INVALID,
     MISSING,
-    NO_EFFECT,
     Findings,
     check_export_to,
     check_labels,
     check_pattern,
     check_port,
     error,
-    warning,
 )
 from ostria.resources.validation.http_route import Context, check_destination, check_http_route, check_weights
+from ostria.resources.validation.reachability import check_reachable
 from ostria.resources.virtual_service import (
     L4MatchAttributes,
     TLSMatchAttributes,
@@ -56,7 +55,6 @@ def validate_virtual_service(service: VirtualService) -> Findings:
         for at, match in enumerate(http.match):
             yield from check_gateways(f"{field}.match[{at}].gateways", match.gateways)
         yield from check_http_route(field, http, context)
-    yield from _unreachable(spec)
     for index, tls in enumerate(spec.tls):
         yield from _tls_route(f"spec.tls[{index}]", tls, spec.hosts)
     for index, tcp in enumerate(spec.tcp):
@@ -68,6 +66,7 @@ def validate_virtual_service(service: VirtualService) -> Findings:
         for at, target in enumerate(tcp.route):
             yield from check_destination(f"{field}.route[{at}].destination", target.destination)
         yield from check_weights(f"{field}.route", [target.weight for target in tcp.route])
+    yield from check_reachable(spec)
     yield from check_export_to("spec.exportTo", spec.export_to, service.metadata.namespace)
 
 
@@ -104,15 +103,6 @@ def _hosts(spec: VirtualServiceSpec, context: Context) -> Findings:
         other = next((known for _, known in good[:position] if overlap(host, known)), None)
         if other is not None:
             yield error(DUPLICATE, f"spec.hosts[{index}]", f'"{host}" overlaps with "{other}"')
-
-
-def _unreachable(spec: VirtualServiceSpec) -> Findings:
-    """Routes behind one that takes every request."""
-    for index, route in enumerate(spec.http[:-1]):
-        if not route.match:
-            message = f"never reached: spec.http[{index}] has no match and takes every request"
-            yield warning(NO_EFFECT, f"spec.http[{index + 1}]", message, "put the route without match last")
-            return
 
 
 def _tls_route(field: str, route: TLSRoute, hosts: tuple[str, ...]) -> Findings:
