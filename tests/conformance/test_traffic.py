@@ -66,9 +66,7 @@ def _routed(case: Case) -> bool:
     return case["kind"] != "routes" or any(case["expectVirtualHosts"].values())
 
 
-WAITING = (
-    Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),
-)
+WAITING = (Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),)
 """Capabilities that are not built yet. Each line goes with the commit that builds it."""
 
 
