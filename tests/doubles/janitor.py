@@ -2,8 +2,8 @@
 
     pytest (the run) --a pipe--> janitor: when the pipe closes, it ends everything that carries the run's mark
 
-Every process of a run inherits the mark in its environment, however far it detaches itself; pods end with the process
-that holds their namespaces. The janitor is no descendant in any sense that a signal to the run reaches.
+Every process of a run inherits the mark in its environment, however far it detaches itself, or names the home of a
+mesh; pods end with the process that holds their namespaces. A signal to the run does not reach the janitor.
 """
 
 from __future__ import annotations
@@ -43,12 +43,17 @@ def watch() -> None:
 
 def sweep(mark: str, spared: int) -> set[str]:
     """End what carries the mark; the homes that it named. `spared` is the run itself, which may still be closing."""
-    wanted, homes = f"{MARK}={mark}".encode(), set()
+    wanted, homes = f"{MARK}={mark}".encode(), set[str]()
     until = time.monotonic() + _BOUND
     while time.monotonic() < until:
-        found = [(pid, text) for pid, text in _everything() if wanted in text and pid not in (spared, os.getpid())]
-        for pid, text in found:
-            homes.update(_HOME.findall(text.decode(errors="replace")))
+        everything = [(pid, text) for pid, text in _everything() if pid not in (spared, os.getpid())]
+        for _, text in everything:
+            if wanted in text:
+                homes.update(_HOME.findall(text.decode(errors="replace")))
+        # What holds the pods has no environment: it is known by the home in its command line.
+        ours = [wanted, *(home.encode() for home in homes)]
+        found = [pid for pid, text in everything if any(each in text for each in ours)]
+        for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if not found:

@@ -50,16 +50,19 @@ def test_what_a_killed_run_has_detached_is_ended_and_its_home_removed() -> None:
     assert run.stdout is not None
     child = int(run.stdout.readline())
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=env)
+    bare = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", f"{home}/node"], env={})
     try:
         run.kill()
         run.wait()
         wait_until_gone(child)
+        assert bare.wait(BOUND) < 0, "what has no environment and names the home is ended too"
         until = time.monotonic() + BOUND
         while home.exists():
             assert time.monotonic() < until, "the home is still there"
             time.sleep(0.02)
         assert other.poll() is None, "what is not of the run is left alone"
     finally:
-        other.kill()
-        other.wait()
+        for left in (other, bare):
+            left.kill()
+            left.wait()
         run.stdout.close()
