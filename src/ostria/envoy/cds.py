@@ -36,7 +36,7 @@ from ostria.mesh.model import (
     TlsMode,
 )
 from ostria.mesh.outbound import client_scope, outbound_clusters, outbound_scope
-from ostria.mesh.services import declarations, is_reached_by_address, service
+from ostria.mesh.services import declarations, differs_at_gateways, service
 from ostria.mesh.settings import settings
 from ostria.mesh.sidecar_ingress import inbound_pool
 from ostria.mesh.sidecars import outbound_policy
@@ -85,7 +85,7 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 def cluster_scope(db: Engine, host: str) -> Scope:
     """What tells clients apart for the clusters of a host. Where their endpoints are is told apart only by clusters
     that hold them themselves."""
-    scope = client_scope(db, host) | Scope(proxy_type=is_reached_by_address(db, host))
+    scope = client_scope(db, host) | Scope(proxy_type=differs_at_gateways(db, host))
     inline = any(found.resolution is not Resolution.ENDPOINTS for found in declarations(db, host))
     return scope | destination_told_apart(db, host) if inline else scope
 
@@ -117,6 +117,7 @@ def _outbound(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | N
         endpoints=held,
         groups=arranged(_of_subset(held, subset), policy.locality, client.locality, labels, client.node),
         sealed=ref.sealed,
+        at_gateway=client.proxy_type is ProxyType.GATEWAY,
         origin=min(known.origins) if known.origins else None,
     )
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})

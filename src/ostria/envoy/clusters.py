@@ -77,19 +77,23 @@ def outbound_cluster(
     groups: tuple[Group, ...] = (),
     origin: ObjectKey | None = None,
     sealed: bool = False,
+    at_gateway: bool = False,
 ) -> bytes:
     """The cluster `outbound|port|subset|host`, or the sealed one (see `ClusterRef`).
 
     `accounts` are the SPIFFE ids that its endpoints may have; none means any id under the mesh's roots. `endpoints`
     matter only where nothing else tells whether they take mutual TLS (Resolution.ORIGINAL), and `groups`, which are
     the same arranged for the client, where the cluster itself must hold them (Resolution.DNS). `origin` is the
-    DestinationRule that shaped it.
+    DestinationRule that shaped it. `at_gateway` says whose it is: what a gateway's clients speak is no sign of what a
+    workload does, which hears HTTP/1.1 where its port says nothing.
     """
     discovery = _DISCOVERY[service.resolution]
     if policy.balancing is LoadBalancing.PASSTHROUGH:
         discovery = _Discovery.ORIGINAL
     name = ClusterRef(service.host, port.number, subset.name if subset else "", sealed).name
     cluster = _copy(discovery, port.protocol, policy.pool)
+    if at_gateway and port.protocol is Protocol.AUTO and not policy.pool.use_client_protocol:
+        set_http_options(cluster, http_options(Protocol.HTTP, policy.pool))
     cluster.name = name
     cluster.alt_stat_name = f"{name};"
     if discovery is _Discovery.EDS:

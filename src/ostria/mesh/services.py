@@ -16,7 +16,7 @@ from ostria.base import ObjectKey
 from ostria.base.hosts import expand
 from ostria.engine import Engine, Index, query
 from ostria.mesh.allocation import allocated
-from ostria.mesh.model import Nearness, Resolution, Service, ServicePort
+from ostria.mesh.model import Nearness, Protocol, Resolution, Service, ServicePort
 from ostria.mesh.protocols import parse_protocol, protocol_of
 from ostria.mesh.settings import default_export_to, settings
 from ostria.resources import Object, objects
@@ -192,6 +192,13 @@ def _merged(first: Service, rest: list[Service]) -> Service:
 def is_reached_by_address(db: Engine, host: str) -> bool:
     """Whether some client may have to connect to the very address that it was asked for (headless services, NONE)."""
     return any(found.resolution is Resolution.ORIGINAL for found in declarations(db, host))
+
+
+@query
+def differs_at_gateways(db: Engine, host: str) -> bool:
+    """Whether gateways call a host otherwise than sidecars do: by its endpoints, or in HTTP/1.1 whatever they hear."""
+    unnamed = (port.protocol is Protocol.AUTO for found in declarations(db, host) for port in found.ports)
+    return is_reached_by_address(db, host) or any(unnamed)
 
 
 @query
