@@ -41,7 +41,8 @@ RULE = next(
 )
 OBJECTS = (
     "namespaces,deployments,services,configmaps,secrets,serviceaccounts,crd,"
-    "virtualservices,destinationrules,gateways,serviceentries,peerauthentications,authorizationpolicies"
+    "virtualservices,destinationrules,gateways.networking.istio.io,gateways.gateway.networking.k8s.io,ingresses,"
+    "ingressclasses,serviceentries,peerauthentications,authorizationpolicies"
 )
 
 
