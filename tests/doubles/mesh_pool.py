@@ -75,6 +75,16 @@ spec: {{{more} configPatches: [{patches}]}}
 """
 
 
+def istio_extension(kind: str, spec: str, namespace: str = "default") -> str:
+    """A WasmPlugin or TrafficExtension."""
+    return f"""
+apiVersion: extensions.istio.io/v1alpha1
+kind: {kind}
+metadata: {{name: e, namespace: {namespace}, creationTimestamp: "2026-01-01T00:00:00Z"}}
+spec: {{{spec}}}
+"""
+
+
 LUA = """
 {applyTo: HTTP_FILTER, match: {context: %s}, patch: {operation: INSERT_FIRST, value: {
   name: envoy.filters.http.lua, typed_config: {"@type":
@@ -368,6 +378,17 @@ POOL: dict[str, list[str | None]] = {
             "{applyTo: LISTENER, match: {listener: {name: 10.96.0.1_9080}}, patch: {operation: REMOVE}}",
             "istio-system",
         ),
+    ],
+    "extensions": [
+        None,
+        istio_extension("TrafficExtension", "lua: {inlineCode: '-- all'}", "istio-system"),
+        istio_extension("WasmPlugin", "url: 'oci://registry.example.com/a', selector: {matchLabels: {version: v1}}"),
+        istio_extension(
+            "WasmPlugin",
+            "url: 'https://example.com/a.wasm', failStrategy: FAIL_OPEN, type: NETWORK, match: [{mode: CLIENT}]",
+            "istio-system",
+        ),
+        istio_extension("TrafficExtension", "lua: {inlineCode: '-- port'}, match: [{ports: [{number: 9080}]}]"),
     ],
     "second patches": [None, filters("a", LUA % ("SIDECAR_OUTBOUND", "second"), more="priority: -1,")],
     "mesh": [

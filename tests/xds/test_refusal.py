@@ -345,3 +345,24 @@ def test_two_bad_ones_among_many(message: str) -> None:
         pending += table.step(answer)[1:]
     assert sorted(table.store.convicted) == sorted(keys("Svc/c1", "Svc/c30"))
     assert len(table.held("alpha", "cds").split()) == 48
+
+
+def test_what_is_taken_the_second_time_unread_is_not_offered_again() -> None:
+    """Envoy refuses a configuration of an extension once, and takes the very same after that as if nothing were."""
+    guilty, other = keys("DR/guilty", "DR/other")
+    dialogue = inquire(["e"], "refused", lambda _: [[guilty, other]], once=True)
+    offered = []
+    answer: Outcome | Fragment | None = None
+    while True:
+        try:
+            question = dialogue.send(answer)
+        except StopIteration as stop:
+            verdict: Verdict = stop.value
+            break
+        if isinstance(question, Offer):
+            offered.append(question.names)
+            answer = Outcome(accepted=True)
+        else:
+            answer = fragment("e", b"good" if guilty in question.keys else b"bad")
+    assert verdict == Verdict({guilty: "refused"}, {})
+    assert offered == [("e",)]  # What is left of it without the guilty one.

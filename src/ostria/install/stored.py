@@ -65,15 +65,6 @@ STORED = (
         ("telemetry",),
         (AGE,),
     ),
-    Stored(
-        "WasmPlugin",
-        "extensions.istio.io",
-        ("v1alpha1",),
-        "wasmplugins",
-        "WasmPlugin is stored and NOT RUN by this version: if it guards traffic, that traffic is not guarded",
-        (),
-        (AGE,),
-    ),
 )
 
 

@@ -19,6 +19,7 @@ from ostria.mesh.settings import settings
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Object, by_kind, objects
 from ostria.resources.envoy_filter import EnvoyFilter
+from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.policy_targets import PolicyTargetReference
 
 GATEWAY_API = "gateway.networking.k8s.io"
@@ -45,12 +46,12 @@ class ProxyFacts(NamedTuple):
     metadata: frozenset[tuple[str, str]] = frozenset()
 
 
-def _of_root(key: ObjectKey, value: Object) -> Iterator[str]:
-    if isinstance(value, EnvoyFilter):
+def _namespace(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, EnvoyFilter | WasmPlugin | TrafficExtension):
         yield key.namespace
 
 
-attached_in: Index[ObjectKey, Object, str] = Index("mesh.attachments.attached_in", objects, _of_root)
+attached_in: Index[ObjectKey, Object, str] = Index("mesh.attachments.attached_in", objects, _namespace)
 """The objects of a namespace that attach to proxies."""
 
 
@@ -60,12 +61,18 @@ def attachments(db: Engine, key: ObjectKey) -> tuple[Attachment, ...]:
     value = objects(db, key)
     root = key.namespace == settings(db).root_namespace
     namespace = "" if root else key.namespace
-    if not isinstance(value, EnvoyFilter):
+    if isinstance(value, EnvoyFilter):
+        selector = value.spec.workload_selector
+        labels = selector.labels if selector else {}
+    elif isinstance(value, WasmPlugin | TrafficExtension):
+        labels = value.spec.selector.match_labels if value.spec.selector else {}
+    else:
         return ()
-    spec = value.spec
-    if spec.target_refs:
-        return tuple(_targets(spec.target_refs, key.namespace, root=root))
-    labels = spec.workload_selector.labels if spec.workload_selector else {}
+    targets = value.spec.target_refs
+    if isinstance(value, WasmPlugin) and value.spec.target_ref is not None:
+        targets = (*targets, value.spec.target_ref)
+    if targets:
+        return tuple(_targets(targets, key.namespace, root=root))
     return (Attachment(namespace, tuple(sorted(labels.items()))),)
 
 

@@ -13,6 +13,7 @@ from ostria.base import Problem
 from ostria.resources import gateway_api, ingress, kubernetes, validation
 from ostria.resources.destination_rule import DestinationRule
 from ostria.resources.envoy_filter import EnvoyFilter
+from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.gateway import Gateway
 from ostria.resources.peer_authentication import PeerAuthentication
 from ostria.resources.service_entry import ServiceEntry
@@ -64,6 +65,7 @@ class Kind(NamedTuple):
 AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since the object was made")
 ISTIO = ("istio-io", "networking-istio-io")
 NETWORKING = "networking.istio.io"
+EXTENSIONS = "extensions.istio.io"
 STANDARD = gateway_api.GROUP
 
 
@@ -161,6 +163,16 @@ _TABLE = (
     Kind(
         "WorkloadGroup", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "workloadgroups", "workloadgroup",
         WorkloadGroup, ("wg",), ISTIO, ours=True, validate=validation.validate_workload_group, columns=(AGE,),
+    ),
+    Kind(
+        "WasmPlugin", EXTENSIONS, ("v1alpha1",), "v1alpha1", "wasmplugins", "wasmplugin",
+        WasmPlugin, (), ("istio-io", "extensions-istio-io"), ours=True,
+        validate=validation.validate_wasm_plugin, columns=(AGE,),
+    ),
+    Kind(
+        "TrafficExtension", EXTENSIONS, ("v1alpha1",), "v1alpha1", "trafficextensions", "trafficextension",
+        TrafficExtension, (), ("istio-io", "extensions-istio-io"), ours=True,
+        validate=validation.validate_traffic_extension, columns=(AGE,),
     ),
     Kind(
         "PeerAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "peerauthentications", "peerauthentication",

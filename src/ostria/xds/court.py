@@ -72,7 +72,7 @@ class Court(Generic[T]):
         assert self.judge is None
         self.judge, self.type = judge, type
         self._frozen = set(names)
-        self._dialogue = inquire(names, message, suspects)
+        self._dialogue = inquire(names, message, suspects, once=type is ResourceType.EXTENSION)
         return self._converse(None)
 
     def answer(self, outcome: Outcome, names: tuple[str, ...]) -> Offer | Verdict:

@@ -498,6 +498,9 @@ class Delivery(Generic[T]):
         since = self._db.epoch
         size = 0
         bound = self._limits.response_bytes if client.shelf is None or type not in WHOLE else None
+        if type is _EXTENSION:
+            # One at a time: see `refusal.inquire`.
+            bound = 0
         listed = self._listed(client, type)
         asked = client.stream.channels[type].names
         # Ten thousand names may be due to each of a thousand clients: what is rare is looked for once.

@@ -86,15 +86,20 @@ Dialogue = Generator[Offer | Withhold, Any, Verdict]
 Suspects = Callable[[str], Iterable[Sequence[ObjectKey]]]
 
 
-def inquire(names: Sequence[str], message: str, suspects: Suspects) -> Dialogue:
-    """The whole inquiry into one refused response."""
+def inquire(names: Sequence[str], message: str, suspects: Suspects, *, once: bool = False) -> Dialogue:
+    """The whole inquiry into one refused response.
+
+    With `once` what has been refused alone is not offered again: of some types Envoy takes the second time, unread,
+    what it has refused the first.
+    """
     convicted: dict[ObjectKey, str] = {}
     aside: dict[str, str] = {}
-    refused = yield from _sift(tuple(names), message)
+    once = once and len(names) == 1
+    refused = {names[0]: message} if once else (yield from _sift(tuple(names), message))
     for name, words in refused.items():
         guilty: frozenset[ObjectKey] | None = None
         for keys in suspects(name):
-            found = yield from _blame(name, words, tuple(keys), frozenset(convicted))
+            found = yield from _blame(name, words, tuple(keys), frozenset(convicted), once=once)
             if found is not None and (guilty is None or found.cured):
                 guilty = found.keys
             if found is not None and found.cured:
@@ -155,6 +160,12 @@ class _Bench:
         self._base = base
         self._judged: dict[str, bool] = {}
 
+    def remember(self) -> Generator[Offer | Withhold, Any, None]:
+        """Take the fragment as it is for refused."""
+        fragment: Fragment | None = yield Withhold(self._name, self._base, self._message)
+        if fragment is not None:
+            self._judged[fragment.version] = False
+
     def trial(self, withheld: Iterable[ObjectKey]) -> Generator[Offer | Withhold, Any, _Trial]:
         fragment: Fragment | None = yield Withhold(self._name, self._base.union(withheld), self._message)
         if fragment is None:
@@ -183,10 +194,12 @@ class _Bench:
 
 
 def _blame(
-    name: str, message: str, keys: tuple[ObjectKey, ...], base: frozenset[ObjectKey]
+    name: str, message: str, keys: tuple[ObjectKey, ...], base: frozenset[ObjectKey], *, once: bool = False
 ) -> Generator[Offer | Withhold, Any, _Blame | None]:
     """The objects to withhold so that the fragment is acceptable or gone; None if no choice of them makes it so."""
     bench = _Bench(name, message, base)
+    if once:
+        yield from bench.remember()
     if (yield from bench.trial(())) is not _Trial.REFUSED:
         # What was withheld for an earlier fragment has cured this one too.
         return _Blame(frozenset(), cured=True)

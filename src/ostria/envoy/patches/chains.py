@@ -23,6 +23,8 @@ _OURS = {
     "envoy.filters.http.jwt_authn": AUTHN,
     "envoy.filters.http.rbac": AUTHZ,
     "envoy.filters.http.ext_authz": AUTHZ,
+    "envoy.filters.network.rbac": AUTHZ,
+    "envoy.filters.network.ext_authz": AUTHZ,
 }
 
 
@@ -34,14 +36,14 @@ class Filters:
         self._terminal = terminal
         self.list = [_copy(item) for item in items]
         # The classes of what was put in here, by position.
-        self._ranks = [_OURS.get(item.name, 0) for item in self.list]
+        self._ranks: list[float] = [_OURS.get(item.name, 0) for item in self.list]
 
     def store(self) -> None:
         """Write the list back to where it was taken from."""
         del self._items[:]
         self._items.extend(self.list)
 
-    def insert(self, at: int, item: Untyped, rank: int = 0) -> None:
+    def insert(self, at: int, item: Untyped, rank: float = 0) -> None:
         """Put an item in."""
         self.list.insert(at, item)
         self._ranks.insert(at, rank)
@@ -51,15 +53,10 @@ class Filters:
         last = bool(self.list) and self.list[-1].name in self._terminal
         return len(self.list) - last
 
-    def after_class(self, rank: int) -> int:
+    def after_class(self, rank: float) -> int:
         """Behind all filters of this class and of those before it; the front, where there is none."""
         found = [at for at, known in enumerate(self._ranks) if 0 < known <= rank]
         return found[-1] + 1 if found else 0
-
-    def before_class(self, rank: int) -> int:
-        """In front of the first filter of this class or of one behind it, at most at the end."""
-        behind = next((at for at, known in enumerate(self._ranks) if known >= rank), self.end())
-        return behind
 
     def change(self, patch: Patch, name: str) -> bool:
         """Apply what is no merge; `name` is that of the filter that the patch names, "" for none. Whether it did."""

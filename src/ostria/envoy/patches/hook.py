@@ -18,13 +18,15 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
-from ostria.envoy.fragments import Fragment, fragment
+from ostria.envoy import extensions
+from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.patches import clusters, listeners, places, routes
 from ostria.envoy.patches.compiled import INBOUND, REMOVE, Patch, in_effect, outward
 from ostria.envoy.patches.routes import Table
 from ostria.envoy.wire import encode
 from ostria.mesh.attachments import attachment_scope
-from ostria.mesh.gateways import is_gateway_table, servers_behind
+from ostria.mesh.extensions import extensions_in_effect, fetched
+from ostria.mesh.gateways import gateway_ports, is_gateway_table, servers_behind
 from ostria.mesh.inbound import inbound_of
 from ostria.mesh.traits import ClientTraits, ProxyType, Scope
 
@@ -98,13 +100,30 @@ def listener(db: Engine, name: str, made: Fragment | None, client: ClientTraits)
     """A listener as patches want it, or one that only they know; None where it is removed or there is none."""
     keys = places.at_listener(db, name)
     patches = in_effect(db, keys, client) if keys else []
-    if not patches:
+    running = extensions_in_effect(db, keys, client) if keys else ()
+    if not patches and not running:
         return made
     if made is None:
         return _added(name, (patch for each in _contexts(client) for patch in listeners.added(patches, each)))
     message = Listener.FromString(made.body)
-    stays, origins = listeners.patch_listener(message, patches, _context(name, client))
-    return _changed(made, message, origins) if stays else None
+    context = _context(name, client)
+    ports = _ports(db, message, client)
+    by_chain = name in listeners.VIRTUAL
+    used = extensions.insert(message, running, inbound=context == INBOUND, ports=ports, by_chain=by_chain)
+    stays, origins = listeners.patch_listener(message, patches, context)
+    if not stays:
+        return None
+    asked = frozenset((ResourceType.EXTENSION, each.name) for each in running if each.origin in used)
+    return _changed(made._replace(references=made.references | asked), message, origins | used)
+
+
+def _ports(db: Engine, listener: Untyped, client: ClientTraits) -> set[int]:
+    """The numbers that a listener goes by: its own, and at a gateway those of the Service in front of it."""
+    port = listener.address.socket_address.port_value
+    if client.proxy_type is not ProxyType.GATEWAY:
+        return {port}
+    found = gateway_ports(db, client.namespace, client.labels)
+    return {port, *(server.service_port for each in found if each.port == port for server in each.servers)}
 
 
 def listener_names(db: Engine, names: tuple[str, ...], client: ClientTraits) -> tuple[str, ...]:
@@ -196,7 +215,11 @@ def extension_scope(db: Engine, name: str) -> Scope:
 
 @query
 def extension(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
-    """The configuration of this name that patches define: a later one replaces an earlier one."""
+    """The configuration of this name: an extension's, or what patches define, where a later one replaces an earlier."""
+    for running in extensions_in_effect(db, places.at_extension(db, name), client):
+        source = running.module.source if running.module else None
+        body = extensions.configuration(running, fetched(db, source) if source else None)
+        return fragment(name, body, frozenset({running.origin}))
     found = [
         patch
         for patch in in_effect(db, places.at_extension(db, name), client)

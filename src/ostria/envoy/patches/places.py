@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index
 from ostria.envoy.patches import clusters, listeners
+from ostria.mesh import extensions
 from ostria.mesh.model import ClusterRef
 from ostria.resources import Object, objects
 from ostria.resources.envoy_filter import EnvoyConfigObjectPatch, EnvoyFilter
@@ -30,6 +31,9 @@ def _places(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
     if isinstance(value, EnvoyFilter):
         for patch in value.spec.config_patches:
             yield from _of_patch(patch)
+    elif key.kind in extensions.KINDS:
+        yield (LISTENER, "")
+        yield (EXTENSION, extensions.extension_name(key))
 
 
 def _of_patch(config: EnvoyConfigObjectPatch) -> Iterator[tuple[str, str]]:

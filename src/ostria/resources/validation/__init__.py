@@ -9,6 +9,7 @@ object is refused, a warning that it is taken and probably not meant so.
 from ostria.resources.validation.config_map import validate_config_map
 from ostria.resources.validation.destination_rule import validate_destination_rule
 from ostria.resources.validation.envoy_filter import validate_envoy_filter
+from ostria.resources.validation.extensions import validate_traffic_extension, validate_wasm_plugin
 from ostria.resources.validation.gateway import validate_gateway
 from ostria.resources.validation.peer_authentication import validate_peer_authentication
 from ostria.resources.validation.service_entry import validate_service_entry
@@ -43,7 +44,9 @@ __all__ = [
     "validate_standard_gateway",
     "validate_tcp_route",
     "validate_tls_route",
+    "validate_traffic_extension",
     "validate_virtual_service",
+    "validate_wasm_plugin",
     "validate_workload_entry",
     "validate_workload_group",
 ]
