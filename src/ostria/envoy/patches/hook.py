@@ -122,7 +122,7 @@ def _ports(db: Engine, listener: Untyped, client: ClientTraits) -> set[int]:
     port = listener.address.socket_address.port_value
     if client.proxy_type is not ProxyType.GATEWAY:
         return {port}
-    found = gateway_ports(db, client.namespace, client.labels)
+    found = gateway_ports(db, client)
     return {port, *(server.service_port for each in found if each.port == port for server in each.servers)}
 
 
