@@ -59,6 +59,7 @@ class Mesh:
             envoy_version="1.40.0",
             writer=MemoryWriter(self.source),
             services=[self.service],
+            modules=True,
         )
 
     async def _identify(self, token: str) -> TokenIdentity | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -166,10 +167,9 @@ def test_until_a_module_is_there_everything_is_refused_or_passes(
     (source,) = wanted_modules(mesh.db)
     listener = mesh.fragment(ResourceType.LISTENER, INBOUND)
     with mesh.db.write() as write:
-        write.set(fetched_input, source, Fetched("ab" * 32))
-    code = configuration(mesh)["config"]["vm_config"]["code"]["remote"]
-    assert code["sha256"] == "ab" * 32
-    assert code["http_uri"]["uri"] == f"http://127.0.0.1:15020/modules/{'ab' * 32}"
+        write.set(fetched_input, source, Fetched(b"module"))
+    code = configuration(mesh)["config"]["vm_config"]["code"]["local"]
+    assert base64.b64decode(code["inline_bytes"]) == b"module"
     # Only the configuration has changed: no connection ends.
     assert mesh.fragment(ResourceType.LISTENER, INBOUND) is listener
 

@@ -20,6 +20,7 @@ import grpc
 import msgspec
 
 from ostria.analysis import findings
+from ostria.apps.modules import Modules
 from ostria.base import ObjectKey, Problem
 from ostria.controllers.addresses import address_writes
 from ostria.controllers.ingresses import ingress_writes
@@ -105,7 +106,8 @@ class Enforced(NamedTuple):
 class ControlPlane:
     """One mesh: `run` it in a task; `serving` is set once proxies are answered, at `server.ports`.
 
-    Without a writer nothing is written back. `services` are other gRPC services of the same ports.
+    Without a writer nothing is written back, and without `modules` no WebAssembly module is fetched.
+    `services` are other gRPC services of the same ports.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class ControlPlane:
         writer: Writer | None = None,
         engine: Engine | None = None,
         services: Sequence[grpc.GenericRpcHandler] = (),
+        modules: bool = False,
     ) -> None:
         self.db = engine or Engine()
         self.store = Store(self.db, envoy_version=envoy_version)
@@ -135,6 +138,7 @@ class ControlPlane:
             changed=lambda key: self._changed.get(key, 0),
         )
         self.delivery = delivery
+        self.modules = Modules(self.db, self._push) if modules else None
         self.server = Server(delivery, verify, addresses, handlers=services)
         self._watched: asyncio.Queue[_Batch] = asyncio.Queue()
         self._desks: list[Desk] = []
@@ -156,6 +160,9 @@ class ControlPlane:
             spare_the_collector()
             for desk in self._desks:
                 group.create_task(desk.run())
+            if self.modules is not None:
+                group.create_task(self.modules.run())
+                await self.modules.first_tried()
             async with self.server:
                 self.serving.set()
                 log.info("serving proxies", extra={"ports": self.server.ports})
@@ -181,7 +188,13 @@ class ControlPlane:
             write.set(trust_bundle_input, "", roots)
         self._wake()
 
+    def _push(self) -> None:
+        if self.serving.is_set():
+            self.server.push()
+
     def _wake(self) -> None:
+        if self.modules is not None:
+            self.modules.wake()
         for desk in self._desks:
             desk.wake()
 

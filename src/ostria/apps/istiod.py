@@ -134,6 +134,7 @@ class Istiod:
             envoy_version=settings.envoy_version,
             writer=KubernetesWriter(api),
             services=[signing],
+            modules=True,
         )
         host, port = settings.webhook
         self.webhook = WebhookServer(

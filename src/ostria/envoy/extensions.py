@@ -1,8 +1,9 @@
 """WebAssembly modules and Lua scripts as filters: their configuration comes by name, and their place by phase.
 
 The filter in the listener only names its configuration (ECDS), so that a new module or a new setting of one changes no
-listener and ends no connection. As long as a module is not there its configuration is a filter that refuses everything,
-or lets everything pass, as its failure strategy says.
+listener and ends no connection. A module that has been fetched stands in its configuration: Envoy can fetch one itself,
+but says of it that it "is unstable and may cause a crash". As long as a module is not there, its configuration is a
+filter that refuses everything, or lets everything pass, as its failure strategy says.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from envoy.extensions.wasm.v3.wasm_pb2 import FailurePolicy, PluginConfig
 from google.protobuf.wrappers_pb2 import StringValue
 
 from ostria.base import ObjectKey
-from ostria.envoy.addresses import AGENT_PORT
 from ostria.envoy.patches.chains import CONNECTION_MANAGER, ROUTER, TCP_PROXY, Filters
-from ostria.envoy.wire import duration, encode, packed
+from ostria.envoy.wire import encode, packed
 from ostria.mesh.extensions import Extension, Fetched, Module, OnFailure, Phase
 from ostria.resources.patch_wire import message_of
 
@@ -37,14 +37,6 @@ _POLICIES = {
 }
 # Between the classes of filters that are the mesh's own (`patches.chains`).
 _RANKS = {Phase.AUTHN: 0.5, Phase.AUTHZ: 1.5, Phase.STATS: 2.5}
-
-AGENT_CLUSTER = "agent"
-"""The agent beside the proxy, which the bootstrap names."""
-MODULES_PATH = "/modules/"
-"""Where the agent serves a module by its checksum."""
-
-_FETCH_TIMEOUT = 120_000
-_FETCH_RETRIES = 1_000_000  # Until the module is there: nobody else would ask again.
 
 
 def configuration(extension: Extension, fetched: Fetched | None = None) -> bytes:
@@ -60,7 +52,7 @@ def _filter(extension: Extension, fetched: Fetched | None) -> Untyped:
         script = Lua()
         script.default_source_code.inline_string = extension.script
         return script
-    if not module.file and (fetched is None or not fetched.sha256):
+    if not module.file and (fetched is None or not fetched.content):
         return _instead(extension, module)
     made = (NetworkWasm if extension.network else Wasm)()
     made.config.CopyFrom(_plugin(extension, module, fetched))
@@ -75,16 +67,8 @@ def _plugin(extension: Extension, module: Module, fetched: Fetched | None) -> Pl
     machine.runtime = _RUNTIME
     if module.file:
         machine.code.local.filename = module.file
-    else:
-        assert fetched is not None
-        remote = machine.code.remote
-        remote.sha256 = fetched.sha256
-        remote.http_uri.uri = f"http://127.0.0.1:{AGENT_PORT}{MODULES_PATH}{fetched.sha256}"
-        remote.http_uri.cluster = AGENT_CLUSTER
-        remote.http_uri.timeout.CopyFrom(duration(_FETCH_TIMEOUT))
-        remote.retry_policy.num_retries.value = _FETCH_RETRIES
-        remote.retry_policy.retry_back_off.base_interval.CopyFrom(duration(1_000))
-        remote.retry_policy.retry_back_off.max_interval.CopyFrom(duration(10_000))
+    elif fetched is not None:
+        machine.code.local.inline_bytes = fetched.content
     if module.environment or module.host_environment:
         machine.environment_variables.host_env_keys.extend(module.host_environment)
         machine.environment_variables.key_values.update(dict(module.environment))

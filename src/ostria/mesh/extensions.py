@@ -55,9 +55,9 @@ class Source(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What came of fetching a module: its own checksum, or why there is none."""
+    """What came of fetching a module: its bytes, or why there are none."""
 
-    sha256: str = ""
+    content: bytes = b""
     failure: str = ""
 
 

@@ -1,0 +1,141 @@
+"""The WebAssembly modules of a mesh: each is fetched once, by a child process that ends.
+
+    wanted_modules -> child (module_fetch) -> fetched_input -> proxies' configuration, which holds the bytes
+
+So every proxy runs the same bytes, a registry is asked once, and its credentials never leave the control plane.
+What cannot be fetched is tried again, each time after twice the time, and at once when its credentials have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Callable
+
+from ostria.base import ObjectKey
+from ostria.engine import Engine
+from ostria.mesh.extensions import Fetched, Source, fetched_input, wanted_modules
+from ostria.mesh.settings import settings
+from ostria.resources import objects
+from ostria.resources.kubernetes import Secret
+
+log = logging.getLogger("ostria.istiod")
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+AT_ONCE = 4
+"""So many modules are fetched at a time."""
+BOUND = 300.0
+"""How long (seconds) one may take."""
+START_BOUND = 20.0
+"""How long (seconds) a control plane that starts waits for modules, so that proxies which run them go on doing so."""
+
+_DOCKER_CONFIG = ".dockerconfigjson"
+
+
+class Modules:
+    """`run` until cancelled; `wake` after each change. `changed` is called when a module has come or failed."""
+
+    def __init__(self, db: Engine, changed: Callable[[], None]) -> None:
+        self._db = db
+        self._changed = changed
+        self._woken = asyncio.Event()
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._running: dict[Source, asyncio.Task[None]] = {}
+        self._used: dict[Source, str] = {}
+        self._untried: set[Source] = set()
+        self._tried = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something may be wanted, or no longer."""
+        self._woken.set()
+
+    async def first_tried(self) -> None:
+        """Wait until everything that was wanted at the start has been tried once, or as long as a start may take."""
+        try:
+            async with asyncio.timeout(START_BOUND):
+                await self._tried.wait()
+        except TimeoutError:
+            log.warning("modules are not there yet", extra={"urls": sorted(source.url for source in self._untried)})
+
+    async def run(self) -> None:
+        """Fetch what is wanted, for ever."""
+        self._untried = set(wanted_modules(self._db))
+        if not self._untried:
+            self._tried.set()
+        self.wake()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._woken.wait()
+                self._woken.clear()
+                wanted = wanted_modules(self._db)
+                for source in [source for source in self._running if source not in wanted or self._may_now(source)]:
+                    self._running.pop(source).cancel()
+                for source in sorted(wanted - self._running.keys()):
+                    self._running[source] = group.create_task(self._keep(source))
+
+    def _may_now(self, source: Source) -> bool:
+        """Whether what could not be fetched is worth another try at once: it has other credentials."""
+        found = self._db.fact(fetched_input, source)
+        return found is not None and not found.content and self._used.get(source) != self._credentials(source)
+
+    async def _keep(self, source: Source) -> None:
+        pause = FIRST_PAUSE
+        try:
+            while True:
+                async with self._room:
+                    found = await self._fetch(source)
+                self._tell(source, found)
+                self._untried.discard(source)
+                if not self._untried:
+                    self._tried.set()
+                if found.content:
+                    checksum = hashlib.sha256(found.content).hexdigest()
+                    log.info("a module was fetched", extra={"url": source.url, "sha256": checksum})
+                    # It is held as long as it is wanted.
+                    await asyncio.Event().wait()
+                log.warning("a module could not be fetched", extra={"url": source.url, "reason": found.failure})
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            self._tell(source, None)
+            self._used.pop(source, None)
+
+    def _tell(self, source: Source, found: Fetched | None) -> None:
+        with self._db.write() as write:
+            write.set(fetched_input, source, found)
+        if write.epoch.changed:
+            self._changed()
+
+    async def _fetch(self, source: Source) -> Fetched:
+        self._used[source] = self._credentials(source)
+        wanted = {"url": source.url, "sha256": source.sha256, "credentials": self._used[source]}
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-P", "-m", "ostria.apps.module_fetch"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(BOUND):
+                output, _ = await child.communicate(json.dumps(wanted).encode())
+            head, _, content = output.partition(b"\n")
+            failure = str(json.loads(head).get("failure", ""))
+            return Fetched(failure=failure) if failure else Fetched(content)
+        except (TimeoutError, ValueError):
+            return Fetched(failure="it takes too long, or what fetches it has failed")
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+
+    def _credentials(self, source: Source) -> str:
+        if not source.secret:
+            return ""
+        key = ObjectKey(settings(self._db).cluster, "Secret", source.namespace, source.secret)
+        value = self._db.fact(objects, key)
+        content = value.data.get(_DOCKER_CONFIG, b"") if isinstance(value, Secret) else b""
+        return base64.b64encode(content).decode()
