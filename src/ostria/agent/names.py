@@ -3,8 +3,8 @@
     control plane -> (Envoy, which has the certificates) -> NameStream -> Names.addresses(name)
 
 The agent speaks xDS itself for this, delta, in as much of gRPC and protobuf as one type needs. It speaks it through
-its Envoy, which makes HTTP/2 and TLS of it: neither has to be loaded here. What is held is searched as it is; an index
-would weigh more than the names.
+its Envoy, which makes HTTP/2 and TLS of it: neither has to be loaded here. What is held is searched as it is, since its
+lines are sorted; an index would weigh more than the names.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ class Names:
 
     def addresses(self, name: bytes) -> list[str] | None:
         """The addresses of a name in lower case, None if the mesh has none for it."""
-        wanted = b"\n" + name + b" "
         for _, text in self.parts.values():
-            start = text.find(wanted)
-            if start >= 0:
-                return text[start + len(wanted) : text.index(b"\n", start + 1)].decode("ascii", "replace").split()
+            found = _line_of(text, name)
+            if found is not None:
+                return found.decode("ascii", "replace").split()
         return None
 
     def known(self, name: bytes, search: tuple[bytes, ...]) -> list[str] | None:
@@ -79,6 +78,24 @@ class Names:
             elif number == 5:
                 nonce = value
         return nonce
+
+
+def _line_of(text: bytes, name: bytes) -> bytes | None:
+    """The rest of the line that begins with a name; lines are sorted by their names, and newlines stand around each."""
+    low, high = 0, len(text) - 1
+    while low < high:
+        start = text.rfind(b"\n", 0, (low + high) // 2 + 1) + 1
+        middle, end = text.find(b" ", start), text.find(b"\n", start)
+        if end < 0 or middle < 0:
+            return None
+        found = text[start:middle]
+        if found == name:
+            return text[middle + 1 : end]
+        if found < name:
+            low = end
+        else:
+            high = start - 1
+    return None
 
 
 class NameStream:
