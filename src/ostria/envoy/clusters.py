@@ -14,11 +14,10 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.extensions.clusters.common.dns.v3.dns_pb2 import DnsLookupFamily
 from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
-from envoy.extensions.clusters.dynamic_forward_proxy.v3.cluster_pb2 import ClusterConfig
-from envoy.extensions.common.dynamic_forward_proxy.v3.dns_cache_pb2 import DnsCacheConfig
 
 from ostria.base import ObjectKey
 from ostria.envoy.addresses import address, inbound_bind
+from ostria.envoy.dynamic_dns import CLUSTER_TYPE
 from ostria.envoy.endpoints import MESH_TLS, assignment
 from ostria.envoy.origins import config_path
 from ostria.envoy.tls import host_client, mesh_alpn, mesh_client, plaintext
@@ -99,7 +98,7 @@ def outbound_cluster(
     if discovery is _Discovery.EDS:
         cluster.eds_cluster_config.service_name = name
     elif discovery is _Discovery.DYNAMIC:
-        cluster.cluster_type.CopyFrom(_looked_up(name))
+        cluster.cluster_type.CopyFrom(CLUSTER_TYPE)
     elif discovery is not _Discovery.ORIGINAL:
         cluster.load_assignment.MergeFromString(assignment(name, groups))
     if policy is not _DEFAULT_POLICY:
@@ -348,21 +347,11 @@ def _black_hole() -> Untyped:
     return cluster
 
 
-def _looked_up(cache: str) -> Cluster.CustomClusterType:
-    """Requests go to the host and port that they name; the proxy looks it up, and keeps it for a while."""
-    # Whom to ask for and whom to believe is decided where TLS is configured, and Envoy need not do it.
-    config = ClusterConfig(
-        dns_cache_config=DnsCacheConfig(name=cache, dns_lookup_family=Cluster.V4_PREFERRED),
-        allow_insecure_cluster_options=True,
-    )
-    return Cluster.CustomClusterType(name="envoy.clusters.dynamic_forward_proxy", typed_config=packed(config))
-
-
 def _dynamic_dns() -> Untyped:
     cluster = _shape(_Discovery.DYNAMIC, Protocol.AUTO)
     cluster.name = DYNAMIC_DNS
     cluster.alt_stat_name = f"{DYNAMIC_DNS};"
-    cluster.cluster_type.CopyFrom(_looked_up(DYNAMIC_DNS))
+    cluster.cluster_type.CopyFrom(CLUSTER_TYPE)
     return cluster
 
 

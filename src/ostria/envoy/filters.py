@@ -26,6 +26,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 
 from ostria.envoy.access_log import LogFile, access_log
+from ostria.envoy.dynamic_dns import REQUEST_FILTER
 from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER, MESH_ALPN_CONFIG, MESH_ALPN_FILTER
 from ostria.envoy.wire import packed
 
@@ -101,10 +102,21 @@ def tcp_proxy(cluster: str, *, log: LogFile | None = None) -> Filter:
 
 
 def http_by_name(
-    side: Side, stat_prefix: str, route_name: str, *, log: LogFile | None = None, grpc_web: bool = False
+    side: Side,
+    stat_prefix: str,
+    route_name: str,
+    *,
+    log: LogFile | None = None,
+    grpc_web: bool = False,
+    looks_up: bool = False,
 ) -> Filter:
-    """Read requests and route them by the route configuration of this name, which comes over xDS."""
+    """Read requests and route them by the route configuration of this name, which comes over xDS.
+
+    `looks_up` says that some of its clusters have the names looked up that requests are for.
+    """
     manager = _manager(side, stat_prefix, log, grpc_web=grpc_web)
+    if looks_up:
+        manager.http_filters.insert(len(manager.http_filters) - 1, REQUEST_FILTER)
     manager.rds.route_config_name = route_name
     source = manager.rds.config_source
     source.ads.SetInParent()

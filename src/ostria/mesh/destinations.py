@@ -19,7 +19,9 @@ from ostria.mesh.model import (
     ClientTls,
     ConnectionPool,
     Destination,
+    HashKey,
     Labels,
+    LoadBalancing,
     LocalityBalancing,
     Nearness,
     Subset,
@@ -219,7 +221,18 @@ def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str
         for setting in of_port:
             groups |= {name: getattr(setting, name) for name in _OF_A_PORT}
             break
-    return _policy(db, groups, nearness(db, host, namespace))
+    policy = _policy(db, groups, nearness(db, host, namespace))
+    if "load_balancer" not in groups and has_affinity(db, host, namespace):
+        # kubernetes.io, sessionAffinity: a client keeps to an endpoint for as long as there are the same ones.
+        return policy._replace(balancing=LoadBalancing.RING_HASH, hash_key=HashKey("source_ip"))
+    return policy
+
+
+@query
+def has_affinity(db: Engine, host: str, namespace: str) -> bool:
+    """Whether the service itself asks that one client keeps to one endpoint."""
+    found = service(db, host, namespace)
+    return found is not None and found.affinity
 
 
 @query
