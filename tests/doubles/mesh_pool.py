@@ -26,8 +26,14 @@ def b64(content: bytes) -> str:
 GOVERNED = ObjectKey("", "Sidecar", "shop", "s")
 
 CLIENTS = (
-    ClientTraits(ProxyType.SIDECAR, "default", (("app", "reviews"), ("version", "v1"))),
-    ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),), locality="eu/a"),
+    ClientTraits(
+        ProxyType.SIDECAR,
+        "default",
+        (("app", "reviews"), ("version", "v1")),
+        serving=(ObjectKey("", "ServiceEntry", "default", "chosen"),),
+        node="node",
+    ),
+    ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),), locality="eu/a", dns=True),
     ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),), GOVERNED),
     ClientTraits(
         ProxyType.SIDECAR, "default", (("app", "ratings"),), ObjectKey("", "Sidecar", "default", "s"), locality="us/b"
@@ -253,6 +259,48 @@ POOL: dict[str, list[str | None]] = {
             "e",
             "{hosts: [reviews.default], ports: [{number: 9080, name: http, protocol: HTTP}], resolution: DNS}",
         ),
+    ],
+    "chosen entry": [
+        None,
+        istio(
+            "ServiceEntry",
+            "chosen",
+            "{hosts: [chosen.test], ports: [{number: 9080, name: http, protocol: HTTP}, {number: 70, name: tcp,"
+            " protocol: TCP, targetPort: 71}], location: MESH_INTERNAL, resolution: STATIC,"
+            " workloadSelector: {labels: {app: reviews}}}",
+        ),
+        istio(
+            "ServiceEntry",
+            "chosen",
+            "{hosts: [chosen.test, reviews.default.svc.cluster.local], resolution: STATIC, exportTo: ['.', shop],"
+            " ports: [{number: 9080, name: http, protocol: HTTP}],"
+            " endpoints: [{address: 'unix:///run/a.sock'}, {address: 10.0.0.1, locality: eu/a}]}",
+        ),
+        istio(
+            "ServiceEntry",
+            "chosen",
+            "{hosts: ['*.wild.test', '*.example.org'], ports: [{number: 9080, name: http, protocol: HTTP},"
+            " {number: 443, name: tls, protocol: TLS}], resolution: DYNAMIC_DNS}",
+        ),
+    ],
+    "machine": [
+        None,
+        istio("WorkloadEntry", "m", "{address: 10.9.0.1, labels: {app: reviews}, serviceAccount: m, weight: 3}"),
+        istio("WorkloadEntry", "m", "{address: m.test, labels: {app: reviews}, ports: {http: 81}, network: far}"),
+    ],
+    "other name": [
+        None,
+        """
+apiVersion: v1
+kind: Service
+metadata: {name: alias, namespace: shop}
+spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
+""",
+    ],
+    "kept near": [
+        None,
+        service("near", ip="10.96.0.8").replace("spec:", "spec:\n  internalTrafficPolicy: Local\n ", 1),
+        service("near", ip="10.96.0.8").replace("spec:", "spec:\n  sessionAffinity: ClientIP\n ", 1),
     ],
     "sidecar": [
         None,

@@ -49,7 +49,7 @@ def holds(db: Engine, client: ClientTraits) -> dict[tuple[ResourceType, str], Fr
     held: dict[tuple[ResourceType, str], Fragment] = {}
     wanted = [
         (kind, name)
-        for kind in (ResourceType.CLUSTER, ResourceType.LISTENER)
+        for kind in (ResourceType.CLUSTER, ResourceType.LISTENER, ResourceType.NAMES)
         for name in names(db, kind, scope(db, kind, "*").project(client))
     ]
     while wanted:

@@ -11,7 +11,6 @@ from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
 from ostria.resources import destination_rule as dr
 from ostria.resources import objects
-from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.workload_group import WorkloadGroup
 
@@ -28,10 +27,6 @@ def _destination_rule(value: dr.DestinationRule) -> Fields:
         yield f"{path}.tunnel", policy.tunnel
 
 
-def _service_entry(value: ServiceEntry) -> Fields:
-    yield "spec.resolution", value.spec.resolution == "DYNAMIC_DNS"
-
-
 def _sidecar(value: Sidecar) -> Fields:
     for number, ingress in enumerate(value.spec.ingress):
         yield f"spec.ingress[{number}].captureMode", ingress.capture_mode == "NONE"
@@ -46,7 +41,6 @@ def _workload_group(value: WorkloadGroup) -> Fields:
 
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "DestinationRule": _destination_rule,
-    "ServiceEntry": _service_entry,
     "Sidecar": _sidecar,
     "WorkloadGroup": _workload_group,
 }

@@ -12,6 +12,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 
 from ostria.envoy.access_log import LogFile, access_log
 from ostria.envoy.addresses import cidr_range
+from ostria.envoy.dynamic_dns import server_name_filter
 from ostria.envoy.filters import TCP_PROXY
 from ostria.envoy.origins import config_path
 from ostria.envoy.wire import duration, metadata, packed
@@ -20,7 +21,7 @@ from ostria.mesh.model import ConnectionRoute
 
 def connection_chain(route: ConnectionRoute, *, name: str = "", log: LogFile | None = None) -> FilterChain:
     """A filter chain for the connections that a route takes; without a match where it takes all."""
-    chain = FilterChain(name=name, filters=[connection_filter(route, log=log)])
+    chain = FilterChain(name=name, filters=connection_filters(route, log=log))
     match = chain.filter_chain_match
     if route.server_names:
         match.server_names.extend(route.server_names)
@@ -31,6 +32,12 @@ def connection_chain(route: ConnectionRoute, *, name: str = "", log: LogFile | N
     if route.origin is not None and route.field:
         chain.metadata.MergeFromString(metadata({"istio": {"config": config_path(route.origin)}}))
     return chain
+
+
+def connection_filters(route: ConnectionRoute, *, log: LogFile | None = None) -> list[Filter]:
+    """What is done with a route's connections."""
+    looks_up = [server_name_filter(route.looks_up)] if route.looks_up and route.server_names else []
+    return [*looks_up, connection_filter(route, log=log)]
 
 
 def connection_filter(route: ConnectionRoute, *, log: LogFile | None = None) -> Filter:

@@ -15,7 +15,7 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 
 from ostria.envoy.access_log import LogFile, unmatched_access_log
 from ostria.envoy.addresses import ANY_V4
-from ostria.envoy.connections import connection_filter
+from ostria.envoy.connections import connection_filters
 from ostria.envoy.filters import TLS_INSPECTOR, Side, http_by_name
 from ostria.envoy.listeners import bind, listener_name
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, gateway_server
@@ -32,25 +32,32 @@ def gateway_listener(
     trust_domains: Sequence[str] = ("cluster.local",),
     ipv6: bool = True,
     log: LogFile | None = None,
+    looks_up: bool = False,
 ) -> bytes:
-    """The listener of one port; there must be a chain."""
+    """The listener of one port; there must be a chain. `looks_up` says that requests' names may be looked up."""
     host = listener.bind or ANY_V4
     name = listener_name(host, listener.port)
     message = Listener(name=name, traffic_direction=TrafficDirection.Value("OUTBOUND"))
     bind(message, host, listener.port, ipv6=ipv6)
     if log is not None:
         message.access_log.append(unmatched_access_log(log))
-    message.filter_chains.extend(_chain(name, chain, trust_domains, log) for chain in listener.chains)
+    message.filter_chains.extend(
+        _chain(name, chain, trust_domains, log, looks_up=looks_up) for chain in listener.chains
+    )
     if any(chain.encrypted for chain in listener.chains):
         message.listener_filters.append(TLS_INSPECTOR)
     return encode(message)
 
 
-def _chain(listener: str, chain: GatewayChain, trust_domains: Sequence[str], log: LogFile | None) -> FilterChain:
+def _chain(
+    listener: str, chain: GatewayChain, trust_domains: Sequence[str], log: LogFile | None, *, looks_up: bool
+) -> FilterChain:
     if chain.route is not None:
-        message = FilterChain(filters=[connection_filter(chain.route, log=log)])
+        message = FilterChain(filters=connection_filters(chain.route, log=log))
     else:
-        message = FilterChain(filters=[http_by_name(Side.GATEWAY, f"outbound_{listener}", chain.table, log=log)])
+        prefix = f"outbound_{listener}"
+        requests = http_by_name(Side.GATEWAY, prefix, chain.table, log=log, looks_up=looks_up)
+        message = FilterChain(filters=[requests])
     if chain.tls is not None:
         mesh_bytes = chain.tls.mode is ServerTls.ISTIO_MUTUAL and not chain.table
         alpn = _BYTES_ALPN if mesh_bytes else HTTP_ALPN

@@ -29,8 +29,10 @@ from ostria.mesh.model import (
     Inbound,
     MissingDestination,
     OutboundListener,
+    OutboundMode,
     OutboundPolicy,
 )
+from ostria.mesh.services import looks_up_any
 from ostria.mesh.settings import access_log, settings, trust_domains
 from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
@@ -117,7 +119,13 @@ def _virtual_inbound(db: Engine, side: Inbound) -> Fragment:
 @query
 def _outbound(db: Engine, listener: OutboundListener, policy: OutboundPolicy) -> Fragment:
     """One of the listeners for what is called; equal for all clients that call the same there."""
-    body = outbound_listener(listener, connections_elsewhere(policy), ipv6=settings(db).ipv6, log=log_file(db))
+    body = outbound_listener(
+        listener,
+        connections_elsewhere(policy),
+        ipv6=settings(db).ipv6,
+        log=log_file(db),
+        looks_up=policy.proxy is None and policy.mode is OutboundMode.DYNAMIC_DNS,
+    )
     targets = (target.cluster for route in listener.connections for target in route.targets)
     references = _rest(policy) | _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
     if listener.http:
@@ -145,7 +153,13 @@ def _gateway(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 
 @query
 def _gateway_listener(db: Engine, listener: GatewayListener) -> Fragment:
-    body = gateway_listener(listener, trust_domains=trust_domains(db), ipv6=settings(db).ipv6, log=log_file(db))
+    body = gateway_listener(
+        listener,
+        trust_domains=trust_domains(db),
+        ipv6=settings(db).ipv6,
+        log=log_file(db),
+        looks_up=looks_up_any(db),
+    )
     tables = frozenset((ResourceType.ROUTES, chain.table) for chain in listener.chains if chain.table)
     targets = (target.cluster for chain in listener.chains if chain.route for target in chain.route.targets)
     clusters = _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))

@@ -56,10 +56,11 @@ def outbound_listener(
     ipv6: bool = True,
     log: LogFile | None = None,
     detection_timeout: int = DETECTION_TIMEOUT,
+    looks_up: bool = False,
 ) -> bytes:
     """What one address and port is called for; what neither is HTTP nor taken by a connection route goes to `rest`.
 
-    A listener for every address listens on :: too, if `ipv6`.
+    A listener for every address listens on :: too, if `ipv6`. `looks_up` says that what is elsewhere is looked up.
     """
     host = listener.address or ANY_V4
     message = Listener(name=listener_name(host, listener.port), traffic_direction=_OUTBOUND)
@@ -71,7 +72,7 @@ def outbound_listener(
         if not route.takes_all:
             message.filter_chains.append(connection_chain(route, log=log))
     if listener.http:
-        message.filter_chains.append(_requests(message.name, listener.http, log))
+        message.filter_chains.append(_requests(message.name, listener, log, looks_up=looks_up))
     default = next((route for route in listener.connections if route.takes_all), None)
     last = (
         connection_chain(default, log=log)
@@ -91,9 +92,10 @@ def outbound_listener(
     return encode(message)
 
 
-def _requests(name: str, table: str, log: LogFile | None) -> FilterChain:
+def _requests(name: str, listener: OutboundListener, log: LogFile | None, *, looks_up: bool) -> FilterChain:
     """The chain for what the first bytes show to be HTTP without TLS."""
-    chain = FilterChain(filters=[http_by_name(Side.OUTBOUND, f"outbound_{name}", table, log=log)])
+    prefix, looks_up = f"outbound_{name}", looks_up or listener.looks_up
+    chain = FilterChain(filters=[http_by_name(Side.OUTBOUND, prefix, listener.http, log=log, looks_up=looks_up)])
     chain.filter_chain_match.transport_protocol = "raw_buffer"
     chain.filter_chain_match.application_protocols.extend(PLAINTEXT_HTTP)
     return chain

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination_labels, destination_scope, traffic_policy
-from ostria.mesh.model import ClusterRef, ConnectionRoute, WeightedTarget
-from ostria.mesh.services import canonical, concrete, service_scope
+from ostria.mesh.model import ClusterRef, ConnectionRoute, Resolution, WeightedTarget
+from ostria.mesh.services import canonical, concrete, service, service_scope
 from ostria.mesh.traits import Scope
 from ostria.mesh.virtual_services import Place, applies, cluster_of, visible_in
 from ostria.resources import objects
@@ -98,6 +98,7 @@ def routed(
     first = targets[0].cluster
     if not isinstance(first, ClusterRef):
         return ConnectionRoute(targets, server_names, subnets, origin=origin, field=field)
+    called = service(db, first.host, place.namespace)
     policy = traffic_policy(db, first.host, place.namespace, first.port, first.subset, place.labels)
     return ConnectionRoute(
         targets,
@@ -106,6 +107,7 @@ def routed(
         idle_timeout=policy.pool.idle_timeout,
         max_duration=policy.pool.max_connection_duration,
         by_source=policy.hash_key is not None and policy.hash_key.source == "source_ip",
+        looks_up=first.port if called is not None and called.resolution is Resolution.DYNAMIC_DNS else 0,
         origin=origin,
         field=field,
     )

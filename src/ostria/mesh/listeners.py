@@ -21,12 +21,14 @@ from ostria.mesh.allocation import owner_of, wanting
 from ostria.mesh.connections import blocks, connection_rule_scope, routed, tcp_routes, tls_routes
 from ostria.mesh.destinations import destination_labels, destination_scope
 from ostria.mesh.endpoints import SERVICE_NAME, endpoints
+from ostria.mesh.inbound import CONTROLLER, MANAGED_BY
 from ostria.mesh.model import (
     ClusterRef,
     ConnectionRoute,
     Egress,
     OutboundListener,
     Protocol,
+    Resolution,
     Service,
     ServicePort,
     WeightedTarget,
@@ -58,8 +60,15 @@ class Place(NamedTuple):
     port: int
 
 
+# What Kubernetes' own controller marks the slices of a headless Service with.
+HEADLESS = "service.kubernetes.io/headless"
+
+
 def _serving(key: ObjectKey, value: Object) -> Iterator[str]:
     if isinstance(value, EndpointSlice) and SERVICE_NAME in value.metadata.labels:
+        by_controller = value.metadata.labels.get(MANAGED_BY) == CONTROLLER
+        if by_controller and HEADLESS not in value.metadata.labels:
+            return  # Kubernetes' own controller says which services have no address; of the others nobody asks here.
         yield from {address for each in value.endpoints for address in each.addresses}
 
 
@@ -245,9 +254,11 @@ class _Caught(NamedTuple):
     since: tuple[str, str] = ("", "")
     routes: tuple[ConnectionRoute, ...] = ()
     origin: ObjectKey | None = None
+    looks_up: bool = False
 
 
 _HTTP_ONLY = _Caught(http=True)
+_HTTP_LOOKED_UP = _Caught(http=True, looks_up=True)
 
 
 @query
@@ -257,7 +268,8 @@ def _caught(db: Engine, host: str, port: int, client: ClientTraits) -> _Caught |
     if found is None or described is None or not _is_caught_anywhere(found, described, client):
         return None
     if described.protocol.is_http:
-        return _HTTP_ONLY  # The same for all, so that a service that comes or goes changes no listener.
+        # The same for all, so that a service that comes or goes changes no listener.
+        return _HTTP_LOOKED_UP if found.resolution is Resolution.DYNAMIC_DNS else _HTTP_ONLY
     routes = connection_routes(db, host, port, client, "")
     return _Caught(described.protocol is Protocol.AUTO, (age(db, found.origin), host), routes, found.origin)
 
@@ -313,6 +325,7 @@ def listener_anywhere(db: Engine, port: int, client: ClientTraits) -> OutboundLi
         http=str(port) if reads else "",
         connections=disjoint(route for part in in_order for route in part.routes),
         origins=_origins(in_order),
+        looks_up=any(part.looks_up for part in parts),
     )
 
 

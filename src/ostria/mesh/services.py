@@ -86,6 +86,11 @@ def _everywhere(key: ObjectKey, value: Object) -> Iterator[str]:
         yield ""
 
 
+def _looks_up(key: ObjectKey, value: Object) -> Iterator[str]:
+    if isinstance(value, ServiceEntry) and value.spec.resolution == "DYNAMIC_DNS":
+        yield ""
+
+
 def _by_node(key: ObjectKey, value: Object) -> Iterator[str]:
     if isinstance(value, KubernetesService):
         near = NEARNESS.get(value.spec.traffic_distribution or "")
@@ -123,6 +128,7 @@ def _at(key: ObjectKey, value: Object) -> Iterator[str]:
 declaring = Index("mesh.services.declaring", objects, _declared)
 in_namespace = Index("mesh.services.in_namespace", objects, _namespace)
 declarers = Index("mesh.services.declarers", objects, _everywhere)
+looking_up = Index("mesh.services.looking_up", objects, _looks_up)
 bound_to_node = Index("mesh.services.bound_to_node", objects, _by_node)
 aliasing = Index("mesh.services.aliasing", objects, _alias)
 at_address = Index("mesh.services.at_address", objects, _at)
@@ -205,7 +211,7 @@ def differs_at_gateways(db: Engine, host: str) -> bool:
 def service_scope(db: Engine, host: str) -> frozenset[str]:
     """The namespaces that may see another service behind a host than the rest does."""
     found = declarations(db, host)
-    if not found or (found[0].in_cluster and found[0].visible_in == EVERYWHERE):
+    if not found or (found[0].in_cluster and all(each.visible_in == EVERYWHERE for each in found)):
         return frozenset()
     return frozenset().union(*(each.visible_in - EVERYWHERE for each in found), (each.namespace for each in found))
 
@@ -219,6 +225,12 @@ def is_visible(visible_in: frozenset[str], namespace: str) -> bool:
 def node_matters(db: Engine) -> bool:
     """Whether any service prefers endpoints on the client's own node."""
     return bool(bound_to_node(db, ""))
+
+
+@query
+def looks_up_any(db: Engine) -> bool:
+    """Whether any service's names are looked up only when they are called (resolution DYNAMIC_DNS)."""
+    return bool(looking_up(db, ""))
 
 
 @query

@@ -13,6 +13,7 @@ class ConnectionRoute(NamedTuple):
 
     `server_names` are those that a TLS client asks for, exact or `*.suffix`; `subnets` are addresses that it connects
     to, in CIDR. () is any: a route without either takes every connection.
+    `looks_up` is the port on which the server name that is asked for is looked up and called; 0 is none.
     `idle_timeout` and `max_duration` end the client's connection; `by_source` sends one client to one endpoint.
     """
 
@@ -22,6 +23,7 @@ class ConnectionRoute(NamedTuple):
     idle_timeout: int | None = None
     max_duration: int | None = None
     by_source: bool = False
+    looks_up: int = 0
     origin: ObjectKey | None = None
     field: str = ""
 
@@ -35,6 +37,7 @@ class OutboundListener(NamedTuple):
     """What a sidecar does with connections to one address and port; address "" is every one without its own listener.
 
     `http` is the route table for requests, where the first bytes of a connection show that it is HTTP; "" reads none.
+    `looks_up` says that names of such requests may have to be looked up.
     `connections` are disjoint: no two take the same connection, and at most one takes all that are left.
     """
 
@@ -43,3 +46,4 @@ class OutboundListener(NamedTuple):
     http: str = ""
     connections: tuple[ConnectionRoute, ...] = ()
     origins: frozenset[ObjectKey] = frozenset()
+    looks_up: bool = False
