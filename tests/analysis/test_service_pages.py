@@ -39,7 +39,9 @@ def test_what_a_page_has_people_write_is_right(page: str) -> None:
             assert not read([("operator.yaml", text)])[1]
             continue
         mesh = Mesh(text)
-        assert [f"{each.code} {each.field}" for each in findings(mesh.db)] == []
+        # That a TCP service without addresses needs DNS capture is what the page on names is about.
+        found = {f"{each.code} {each.field}" for each in findings(mesh.db)}
+        assert found <= {"no-effect spec.ports[0].protocol"}
         client = ClientTraits(dns=True)
         for kind in (ResourceType.CLUSTER, ResourceType.LISTENER):
             for name in names(mesh.db, kind, scope(mesh.db, kind, "*").project(client)):
