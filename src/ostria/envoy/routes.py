@@ -237,6 +237,8 @@ def _forward(message: Untyped, route: Route) -> None:
     if route.retries.attempts > 0:
         action.retry_policy.CopyFrom(_RETRIES if route.retries == _DEFAULT_RETRIES else _retry_policy(route.retries))
     action.request_mirror_policies.extend(_mirror(mirror) for mirror in route.mirrors if mirror.percentage > 0)
+    if route.missing_status == 500:
+        action.cluster_not_found_response_code = RouteAction.INTERNAL_SERVER_ERROR
     action.hash_policy.extend(map(_hash_policy, route.hash_keys))
 
 

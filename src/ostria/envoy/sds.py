@@ -1,4 +1,9 @@
-"""Secrets by name: a gateway's credentials, from Secrets of its own namespace. Sidecars are sent none."""
+"""Secrets by name: a gateway's credentials. Sidecars are sent none.
+
+kubernetes://NAME                     a Secret of the gateway's own namespace
+kubernetes-gateway://NAMESPACE/NAME   a Secret that a listener of the Gateway API refers to, and may: only to those
+                                      gateways that such a listener is served by
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,14 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.envoy.fragments import Fragment, fragment
 from ostria.envoy.secrets import Credential, authorities_secret, certificate_secret
+from ostria.mesh.gateways import gateway_ports
 from ostria.mesh.settings import settings
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 from ostria.resources import objects
 from ostria.resources.kubernetes import Secret
 
 SCHEME = "kubernetes://"
+REFERRED = "kubernetes-gateway://"
 AUTHORITIES_SUFFIX = "-cacert"
 
 # istio.io, Secure Gateways, "Key formats": each file under the names that people's Secrets have for it.
@@ -28,9 +35,40 @@ def scope(db: Engine, name: str) -> Scope:
 
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """One credential, as far as the client may have it."""
-    if client.proxy_type is not ProxyType.GATEWAY or not name.startswith(SCHEME):
+    if client.proxy_type is not ProxyType.GATEWAY:
         return None
-    return _credential(db, name, client.namespace)
+    if name.startswith(REFERRED):
+        return _referred(db, name) if name in credentials_of(db, client) else None
+    return _credential(db, name, client.namespace) if name.startswith(SCHEME) else None
+
+
+@query
+def credentials_of(db: Engine, client: ClientTraits) -> frozenset[str]:
+    """The credentials that the servers of a gateway workload name, and their authorities."""
+    found = (
+        server.tls.credential
+        for place in gateway_ports(db, client)
+        for server in place.servers
+        if server.tls is not None and server.tls.credential
+    )
+    return frozenset(name for credential in found for name in (credential, credential + AUTHORITIES_SUFFIX))
+
+
+@query
+def _referred(db: Engine, name: str) -> Fragment | None:
+    namespace, _, secret = name.removeprefix(REFERRED).partition("/")
+    if secret.endswith(AUTHORITIES_SUFFIX):
+        owner = secret.removesuffix(AUTHORITIES_SUFFIX)
+        key = _secret_key(db, owner, namespace)
+        data = _data(db, key)
+        content = Credential(authorities=_first(data, AUTHORITIES), revocations=_first(data, REVOCATIONS))
+        body = authorities_secret(name.removesuffix(AUTHORITIES_SUFFIX), content) if content.authorities else None
+    else:
+        key = _secret_key(db, secret, namespace)
+        data = _data(db, key)
+        content = Credential(certificate=_first(data, CERTIFICATE), key=_first(data, KEY))
+        body = certificate_secret(name, content) if content.certificate and content.key else None
+    return fragment(name, body, frozenset({key})) if body is not None else None
 
 
 @query

@@ -160,7 +160,10 @@ def gateway_server(tls: GatewayTls, alpn: tuple[str, ...], trust_domains: Iterab
     matchers = [_exactly(name) for name in tls.subject_alt_names]
     if tls.credential:
         common.tls_certificate_sds_secret_configs.append(from_control_plane(credential_name(tls.credential)))
-        if mutual:
+        if mutual and tls.signers:
+            common.validation_context.trusted_ca.inline_string = tls.signers
+            common.validation_context.match_typed_subject_alt_names.extend(matchers)
+        elif mutual:
             combined = common.combined_validation_context
             combined.default_validation_context.match_typed_subject_alt_names.extend(matchers)
             combined.validation_context_sds_secret_config.CopyFrom(from_control_plane(authorities_name(tls.credential)))

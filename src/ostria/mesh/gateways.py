@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ostria.base import ObjectKey
 from ostria.base.hosts import matches
 from ostria.engine import Engine, query
-from ostria.mesh import ingress, istio_gateways
+from ostria.mesh import gateway_api, ingress, istio_gateways
 from ostria.mesh.gateway_readers import GatewayReader
 from ostria.mesh.inbound import own_services, target_number
 from ostria.mesh.model import (
@@ -39,7 +39,9 @@ from ostria.resources import objects
 # A Service's label by which its ports stay what they are (istio.io: gateway port translation).
 UNTRANSLATED = "experimental.istio.io/disable-gateway-port-translation"
 
-READERS: dict[str, GatewayReader] = {reader.kind: reader for reader in (istio_gateways.READER, ingress.READER)}
+READERS: dict[str, GatewayReader] = {
+    reader.kind: reader for reader in (istio_gateways.READER, ingress.READER, gateway_api.READER)
+}
 
 
 def _reader(gateway: ObjectKey) -> GatewayReader:

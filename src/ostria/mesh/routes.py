@@ -10,6 +10,7 @@ from __future__ import annotations
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination_labels, destination_scope, traffic_policy
+from ostria.mesh.gateway_api import mesh_routes, mesh_scope
 from ostria.mesh.model import (
     ClusterRef,
     Egress,
@@ -71,6 +72,8 @@ def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     scope = Scope(namespaces=namespaces, labels=destination_labels(db, host), sidecar=bool(claimed))
     for key in candidates(db, host):
         scope |= rule_scope(db, key) | Scope(sidecar=True)
+    for found in declarations(db, host):
+        scope |= mesh_scope(db, found.origin)
     return scope
 
 
@@ -114,7 +117,10 @@ def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> Virt
     if not routes:
         if found is None or described is None:
             return None
-        routes = (_default_route(db, found, described, client),)
+        # A VirtualService is what somebody wrote for this mesh alone: it goes before the Gateway API's routes.
+        said = mesh_routes(db, found.origin, port, client.namespace)
+        routes = said.routes if said else (_default_route(db, found, described, client),)
+        origins |= said.origins if said else set()
     return VirtualHost(name=f"{host}:{port}", domains=domains, routes=routes, origins=frozenset(origins))
 
 

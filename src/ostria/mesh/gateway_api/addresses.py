@@ -113,7 +113,8 @@ def assigned(db: Engine, gateway: ObjectKey, ports: tuple[int, ...]) -> Assigned
         if facts.balanced and not facts.addresses:
             missing[f'"{host}" waits for its address'] = None
             pending.add(host)
-        outside |= dict.fromkeys(facts.addresses)
+        if any(port in served for port in ports):
+            outside |= dict.fromkeys(facts.addresses)
     inside = sorted({place.rpartition(":")[0] for place in places} - pending)
     return Assigned(
         tuple(sorted(places)),

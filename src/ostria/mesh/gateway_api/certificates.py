@@ -101,17 +101,25 @@ def authorities(
 @query
 def authorities_fault(db: Engine, named: Authorities) -> str:
     """What is wrong with an object that should hold authorities' certificates; "" if nothing is."""
+    text = authorities_text(db, named)
+    if text is None:
+        return f"there is no such {named.kind}"
+    if not text:
+        return f"the {named.kind} has no ca.crt"
+    return "" if _holds(text.encode(), (b"CERTIFICATE",)) else "ca.crt is malformed: it holds no PEM of a certificate"
+
+
+@query
+def authorities_text(db: Engine, named: Authorities) -> str | None:
+    """The authorities' certificates in PEM, "" where the object holds none; None where there is no such object."""
     value = objects(db, key_of(db, named.kind, named.namespace, named.name))
     if isinstance(value, ConfigMap):
-        texts = {name: text.encode() for name, text in value.data.items()}
-    elif isinstance(value, Secret):
         texts = dict(value.data)
+    elif isinstance(value, Secret):
+        texts = {name: value.data[name].decode(errors="replace") for name in AUTHORITY_NAMES if name in value.data}
     else:
-        return f"there is no such {named.kind}"
-    text = next((texts[name] for name in AUTHORITY_NAMES if texts.get(name)), None)
-    if text is None:
-        return f"the {named.kind} has no ca.crt"
-    return "" if _holds(text, (b"CERTIFICATE",)) else "ca.crt is malformed: it holds no PEM of a certificate"
+        return None
+    return next((texts[name] for name in AUTHORITY_NAMES if texts.get(name)), "")
 
 
 def _holds(text: bytes, kinds: tuple[bytes, ...]) -> bool:

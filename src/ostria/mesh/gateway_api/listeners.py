@@ -14,7 +14,7 @@ from ostria.base import ObjectKey
 from ostria.base.selectors import of_expressions
 from ostria.engine import Engine, Index, query
 from ostria.mesh.gateway_api.addresses import refused_addresses
-from ostria.mesh.gateway_api.certificates import Authorities, authorities, certificate
+from ostria.mesh.gateway_api.certificates import Authorities, authorities, authorities_text, certificate
 from ostria.mesh.gateway_api.classes import Role, role_of
 from ostria.mesh.gateway_api.declared import by_age, gateway_spec, key_of, labelled, listener_set_spec
 from ostria.mesh.gateway_api.references import GATEWAY, LISTENER_SET, GroupKind, Referrer, group_kind
@@ -40,7 +40,11 @@ NETWORK = "topology.istio.io/network"
 
 
 class ListenerTls(NamedTuple):
-    """TLS of a listener. `certificate` is a Secret, () where it passes through or is the mesh's own."""
+    """TLS of a listener.
+
+    `certificates` are Secrets, () where it passes through or is the mesh's own. `signers` are who signs clients'
+    certificates in PEM.
+    """
 
     passthrough: bool = False
     auto: bool = False
@@ -48,7 +52,7 @@ class ListenerTls(NamedTuple):
     optional: bool = False
     mesh: bool = False
     certificates: tuple[ObjectKey, ...] = ()
-    authorities: Authorities | None = None
+    signers: str = ""
 
 
 class Listener(NamedTuple):
@@ -163,7 +167,7 @@ def _selects(db: Engine, selector: api.LabelSelector, namespace: str) -> bool:
 
 
 @query
-def listeners(db: Engine, gateway: ObjectKey) -> tuple[Listener, ...]:
+def listeners_of(db: Engine, gateway: ObjectKey) -> tuple[Listener, ...]:
     """All listeners of a Gateway: its own in their order, then those of the ListenerSets that it lets in."""
     found: list[Listener] = []
     for owner in (gateway, *listener_sets(db, gateway)):
@@ -175,7 +179,7 @@ def listeners(db: Engine, gateway: ObjectKey) -> tuple[Listener, ...]:
 
 def listeners_in(db: Engine, gateway: ObjectKey, owner: ObjectKey) -> tuple[Listener, ...]:
     """The listeners of a Gateway that stand in one object."""
-    return tuple(listener for listener in listeners(db, gateway) if listener.owner == owner)
+    return tuple(listener for listener in listeners_of(db, gateway) if listener.owner == owner)
 
 
 def _clash(one: Listener, other: Listener) -> Verdict | None:
@@ -295,7 +299,7 @@ def _tls(
         mutual=signers is not None or mode == "MUTUAL",
         optional=validation is not None and validation.mode == "AllowInsecureFallback",
         certificates=tuple(found),
-        authorities=signers,
+        signers=(authorities_text(db, signers) or "") if signers else "",
     ), None
 
 

@@ -28,7 +28,8 @@ class ServerTls(enum.StrEnum):
 class GatewayTls(NamedTuple):
     """TLS of one gateway server. `credential` names a Secret; the file names are used where it is "".
 
-    The versions are spelled as in TLSV1_2, "" is the default.
+    The versions are spelled as in TLSV1_2, "" is the default. `signers` are authorities in PEM, where they are known by
+    their text and not by where they lie.
     """
 
     mode: ServerTls
@@ -40,6 +41,7 @@ class GatewayTls(NamedTuple):
     max_version: str = ""
     ciphers: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
+    signers: str = ""
 
     @property
     def ends_here(self) -> bool:

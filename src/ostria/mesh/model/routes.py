@@ -223,6 +223,7 @@ class Cors(NamedTuple):
 class Route(NamedTuple):
     """One match and what is done with what it matches: exactly one of targets, redirect, response.
 
+    `missing_status` is what a request is answered with that is sent to a missing destination (503 or 500).
     `origin` is the object that asked for it and `field` the place in it, so that every answer can be explained.
     `stat_prefix` asks for statistics of the route by itself.
     """
@@ -242,6 +243,7 @@ class Route(NamedTuple):
     cors: Cors | None = None
     hash_keys: tuple[HashKey, ...] = ()
     stat_prefix: str = ""
+    missing_status: int = 503
     origin: ObjectKey | None = None
     field: str = ""
 
