@@ -43,6 +43,7 @@ OBJECTS = (
     "namespaces,deployments,services,configmaps,secrets,serviceaccounts,crd,"
     "virtualservices,destinationrules,gateways.networking.istio.io,gateways.gateway.networking.k8s.io,ingresses,"
     "ingressclasses,serviceentries,peerauthentications,authorizationpolicies"
+    "virtualservices,destinationrules,gw,gtw,httproutes,serviceentries,peerauthentications,authorizationpolicies"
 )
 
 

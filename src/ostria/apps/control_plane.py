@@ -23,6 +23,8 @@ from ostria.analysis import findings
 from ostria.apps.modules import Modules
 from ostria.base import ObjectKey, Problem
 from ostria.controllers.addresses import address_writes
+from ostria.controllers.gateway_deployments import deployment_writes
+from ostria.controllers.gateway_statuses import gateway_status_writes
 from ostria.controllers.ingresses import ingress_writes
 from ostria.controllers.refusals import PACE, verdict_writes
 from ostria.controllers.trust_bundles import trust_bundle_writes
@@ -149,6 +151,8 @@ class ControlPlane:
                 Desk(self.db, trust_bundle_writes, writer),
                 Desk(self.db, webhook_bundle_writes, writer),
                 Desk(self.db, ingress_writes, writer),
+                Desk(self.db, gateway_status_writes, writer),
+                Desk(self.db, deployment_writes, writer),
             ]
         self.serving = asyncio.Event()
 

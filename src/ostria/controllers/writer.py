@@ -21,6 +21,7 @@ import msgspec
 from ostria.base import ObjectKey
 from ostria.base.clock import Clock, SystemClock
 from ostria.base.merge_patch import merge_patch
+from ostria.base.times import timestamp
 from ostria.engine import Engine, Query
 from ostria.resources import KINDS
 from ostria.sources.api import FAILURES, Api, ApiError
@@ -171,6 +172,11 @@ def _refuse(key: ObjectKey) -> WriteError:
     return WriteError(405, f"{key} stands in a file, which only its author changes")
 
 
+NOW = "\0now"
+"""Stands in a patch for the moment at which it is written, which a query cannot know."""
+_NOW = msgspec.json.encode(NOW)
+
+
 class DesiredWrite(NamedTuple):
     """One merge patch that would make what is read equal to what should be. `patch` is canonical JSON.
 
@@ -264,7 +270,8 @@ class Desk:
 
     async def _send(self, write: DesiredWrite) -> None:
         try:
-            content = msgspec.json.decode(write.patch)
+            moment = msgspec.json.encode(timestamp(self._clock.now()))
+            content = msgspec.json.decode(write.patch.replace(_NOW, moment))
             if write.create:
                 await self._writer.create(write.key, content)
             else:

@@ -14,7 +14,7 @@ from ostria.identity.trust_bundle import CONFIG_MAP
 from ostria.install import webhooks
 from ostria.install.installation import Installation
 from ostria.install.objects import Document, made
-from ostria.resources import KINDS
+from ostria.resources import KINDS, gateway_api
 
 RBAC = "rbac.authorization.k8s.io"
 
@@ -30,11 +30,20 @@ def documents(installation: Installation) -> tuple[Document, ...]:
     labels = {"app": "istiod"}
     # Cluster-wide names tell meshes of other namespaces apart.
     wide = f"istiod-clusterrole{installation.suffix}-{namespace}"
+    gateways = f"istiod-gateway-controller{installation.suffix}-{namespace}"
     subjects = [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]
     return (
         made("ServiceAccount", name, namespace, labels),
         made("ClusterRole", wide, labels=labels, rules=_everywhere(installation)),
         made("ClusterRoleBinding", wide, labels=labels, roleRef=_reference("ClusterRole", wide), subjects=subjects),
+        made("ClusterRole", gateways, labels=labels, rules=_gateways()),
+        made(
+            "ClusterRoleBinding",
+            gateways,
+            labels=labels,
+            roleRef=_reference("ClusterRole", gateways),
+            subjects=subjects,
+        ),
         made("Role", name, namespace, labels, rules=_at_home()),
         made("RoleBinding", name, namespace, labels, roleRef=_reference("Role", name), subjects=subjects),
     )
@@ -52,8 +61,12 @@ def _everywhere(installation: Installation) -> list[dict[str, Any]]:
     rules += [_rule(group, sorted(plurals), "patch") for group, plurals in sorted(ours.items())]
     # Statuses that istiod writes: the addresses that it gives.
     rules.append(_rule("networking.istio.io", ["serviceentries/status"], "patch"))
+    # Of the Gateway API it also tells how it stands, and makes the classes that are its own.
+    standard = sorted(kind.plural for kind in KINDS.values() if kind.standard)
     rules += [
         _rule("networking.k8s.io", ["ingresses/status"], "patch"),
+        _rule(gateway_api.GROUP, [f"{plural}/status" for plural in standard], "patch"),
+        _rule(gateway_api.GROUP, ["gatewayclasses"], "create"),
         # What is to be made has no name yet that a rule could go by.
         _rule("", ["configmaps"], "create"),
         _rule("", ["configmaps"], "patch", names=[CONFIG_MAP]),
@@ -72,6 +85,20 @@ def _everywhere(installation: Installation) -> list[dict[str, Any]]:
         ),
     ]
     return rules
+
+
+def _gateways() -> list[dict[str, Any]]:
+    """What it takes to serve Gateways of the Gateway API that name no Service: whoever may do this may run programs.
+
+    A role of its own, as in Istio, so that a cluster in which people make their gateways themselves can leave it out.
+    """
+    made = (
+        ("", ["serviceaccounts", "services"]),
+        ("apps", ["deployments"]),
+        ("autoscaling", ["horizontalpodautoscalers"]),
+        ("policy", ["poddisruptionbudgets"]),
+    )
+    return [_rule(group, resources, "create", "patch") for group, resources in made]
 
 
 def _at_home() -> list[dict[str, Any]]:

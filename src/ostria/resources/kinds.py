@@ -188,6 +188,15 @@ _TABLE = (
     Kind("ConfigMap", "", ("v1",), "v1", "configmaps", "configmap", kubernetes.ConfigMap, ("cm",),
          validate=validation.validate_config_map),
     Kind("Secret", "", ("v1",), "v1", "secrets", "secret", kubernetes.Secret),
+    Kind("Deployment", "apps", ("v1",), "v1", "deployments", "deployment", kubernetes.Deployment, ("deploy",)),
+    Kind(
+        "HorizontalPodAutoscaler", "autoscaling", ("v2",), "v2", "horizontalpodautoscalers", "horizontalpodautoscaler",
+        kubernetes.HorizontalPodAutoscaler, ("hpa",),
+    ),
+    Kind(
+        "PodDisruptionBudget", "policy", ("v1",), "v1", "poddisruptionbudgets", "poddisruptionbudget",
+        kubernetes.PodDisruptionBudget, ("pdb",),
+    ),
     Kind("ServiceAccount", "", ("v1",), "v1", "serviceaccounts", "serviceaccount", kubernetes.ServiceAccount, ("sa",)),
     Kind(
         "EndpointSlice", "discovery.k8s.io", ("v1",), "v1", "endpointslices", "endpointslice",

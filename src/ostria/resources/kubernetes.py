@@ -31,6 +31,18 @@ class Secret(Object, frozen=True):
     data: Mapping[str, bytes] = {}
 
 
+class Deployment(Object, frozen=True):
+    """Pods by number; the mesh makes some and reads of them only what stands on the outside."""
+
+
+class HorizontalPodAutoscaler(Object, frozen=True):
+    """How many pods a Deployment has; read as Deployments are."""
+
+
+class PodDisruptionBudget(Object, frozen=True):
+    """How many pods may be missing at once; read as Deployments are."""
+
+
 class NodeAddress(Lenient, frozen=True):
     """One address of a machine."""
 
