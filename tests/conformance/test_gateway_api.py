@@ -190,9 +190,8 @@ def route_wanted(rule: Mapping[str, Any]) -> dict[str, Any]:
     ((kind, value),) = match.get("uri", {"": ""}).items()
     targets = [(wanted_destination(each), each.get("weight", 0)) for each in rule.get("route") or ()]
     own = [each.get("headers") or {} for each in rule.get("route") or ()]
-    added = [
-        sorted(((each.get("request") or {}).get("add") or {}).items()) for each in [*own, rule.get("headers") or {}]
-    ]
+    changes = [each.get("request") or {} for each in [*own, rule.get("headers") or {}]]
+    added = [sorted((each.get("add") or {}).items()) for each in changes]
     return {
         "path": (kind, value) if kind and (kind, value) != ("prefix", "/") else None,
         "method": (match.get("method") or {}).get("exact"),
