@@ -42,8 +42,7 @@ RULE = next(
 OBJECTS = (
     "namespaces,deployments,services,configmaps,secrets,serviceaccounts,crd,"
     "virtualservices,destinationrules,gateways.networking.istio.io,gateways.gateway.networking.k8s.io,ingresses,"
-    "ingressclasses,serviceentries,peerauthentications,authorizationpolicies"
-    "virtualservices,destinationrules,gw,gtw,httproutes,serviceentries,peerauthentications,authorizationpolicies"
+    "ingressclasses,serviceentries,peerauthentications,authorizationpolicies,httproutes"
 )
 
 
