@@ -8,7 +8,12 @@ import yaml
 from ostria.base import Level
 from ostria.resources import read_text
 
-VERSIONS = {"PeerAuthentication": "security.istio.io/v1"}
+VERSIONS = {
+    "PeerAuthentication": "security.istio.io/v1",
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
+    "WasmPlugin": "extensions.istio.io/v1alpha1",
+    "TrafficExtension": "extensions.istio.io/v1alpha1",
+}
 
 
 def check(kind: str, spec: str, *expected: str) -> None:
@@ -234,3 +239,105 @@ def test_a_peer_authentication() -> None:
         "error invalid-value spec.portLevelMtls.70000",
         "error invalid-value spec.portLevelMtls.http",
     )
+
+
+PATCH = "spec.configPatches[0]"
+CORS = "'@type': type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"
+
+
+@pytest.mark.parametrize(
+    ("patch", "expected"),
+    [
+        ("{applyTo: CLUSTER, patch: {operation: REMOVE}}", ()),
+        ("{patch: {operation: REMOVE}}", (f"error required-field {PATCH}.applyTo",)),
+        ("{applyTo: CLUSTER}", (f"error required-field {PATCH}.patch",)),
+        ("{applyTo: CLUSTER, patch: {value: {}}}", (f"error required-field {PATCH}.patch.operation",)),
+        ("{applyTo: CLUSTER, patch: {operation: MERGE}}", (f"error required-field {PATCH}.patch.value",)),
+        (
+            "{applyTo: CLUSTER, match: {listener: {}}, patch: {operation: REMOVE}}",
+            (f"error conflicting-fields {PATCH}.match.listener",),
+        ),
+        (
+            "{applyTo: LISTENER, match: {cluster: {}}, patch: {operation: REMOVE}}",
+            (f"error conflicting-fields {PATCH}.match.cluster",),
+        ),
+        (
+            "{applyTo: CLUSTER, match: {proxy: {proxyVersion: '('}}, patch: {operation: REMOVE}}",
+            (f"error invalid-value {PATCH}.match.proxy.proxyVersion",),
+        ),
+        (
+            "{applyTo: NETWORK_FILTER, match: {listener: {filterChain: {filter: {name: a, subFilter: {name: b}}}}},"
+            " patch: {operation: REMOVE}}",
+            (f"error conflicting-fields {PATCH}.match.listener.filterChain.filter.subFilter",),
+        ),
+        (
+            "{applyTo: FILTER_CHAIN, match: {listener: {filterChain: {filter: {name: envoy.router}}}},"
+            " patch: {operation: REMOVE}}",
+            (
+                f"warning no-effect {PATCH}.match.listener.filterChain.filter",
+                f"warning deprecated-field {PATCH}.match.listener.filterChain.filter.name",
+            ),
+        ),
+        (
+            "{applyTo: ROUTE_CONFIGURATION, patch: {operation: REMOVE}}",
+            (f"warning no-effect {PATCH}.patch.operation",),
+        ),
+        (
+            "{applyTo: CLUSTER, patch: {operation: ADD, value: {name: a, connect_timeout: soon, lbPolicy: BEST}}}",
+            (
+                f"error invalid-value {PATCH}.patch.value.connect_timeout",
+                f"error invalid-value {PATCH}.patch.value.lbPolicy",
+            ),
+        ),
+        (
+            "{applyTo: CLUSTER, patch: {operation: ADD, value: {load_assignment: {endpoints: [{lb_endpoints: 1}]}}}}",
+            (f"error invalid-value {PATCH}.patch.value.load_assignment.endpoints[0].lb_endpoints",),
+        ),
+        (
+            f"{{applyTo: HTTP_FILTER, patch: {{operation: ADD, value: {{name: a, typed_config: {{{CORS}, b: 1}}}}}}}}",
+            (f"warning unknown-field {PATCH}.patch.value.typed_config.b",),
+        ),
+        (
+            "{applyTo: HTTP_FILTER, patch: {operation: ADD, value: {typed_config:"
+            " {'@type': type.googleapis.com/envoy.config.filter.http.lua.v2.Lua}}}}",
+            (f'error invalid-value {PATCH}.patch.value.typed_config["@type"]',),
+        ),
+        (
+            "{applyTo: HTTP_FILTER, patch: {operation: ADD, value: {typed_config:"
+            " {'@type': type.googleapis.com/envoy.extensions.filters.http.tomorrow.v3.Config, a: 1}}}}",
+            (f'warning unknown-field {PATCH}.patch.value.typed_config["@type"]',),
+        ),
+    ],
+)
+def test_patches(patch: str, expected: tuple[str, ...]) -> None:
+    check("EnvoyFilter", f"{{configPatches: [{patch}]}}", *expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (f"{{url: a, sha256: '{'g' * 64}'}}", ("error invalid-value spec.sha256",)),
+        (f"{{url: 'oci://a@sha256:{'a' * 64}', sha256: '{'b' * 64}'}}", ("error conflicting-fields spec.sha256",)),
+        ("{url: 'ftp://a'}", ("error invalid-value spec.url",)),
+        ("{url: a, imagePullSecret: ''}", ("error invalid-value spec.imagePullSecret",)),
+        (
+            "{url: a, selector: {matchLabels: {app: a}}, targetRefs: [{kind: Service, name: a}]}",
+            ("error conflicting-fields spec.targetRefs",),
+        ),
+        ("{url: a, targetRefs: [{kind: Pod}]}", (
+            "error invalid-value spec.targetRefs[0].kind", "error required-field spec.targetRefs[0].name"
+        )),
+        ("{url: a, match: [{ports: [{number: 1}, {number: 1}]}]}", (
+            "error duplicate-value spec.match[0].ports[1].number",
+        )),
+        ("{url: a, verificationKey: k}", ("warning no-effect spec.verificationKey",)),
+    ],
+)  # fmt: skip
+def test_modules(spec: str, expected: tuple[str, ...]) -> None:
+    check("WasmPlugin", spec, *expected)
+
+
+def test_an_extension_is_either_a_module_or_a_script() -> None:
+    check("TrafficExtension", "{}", "error required-field spec")
+    check("TrafficExtension", "{lua: {inlineCode: ''}}", "error required-field spec.lua.inlineCode")
+    check("TrafficExtension", "{wasm: {url: 'ftp://a'}}", "error invalid-value spec.wasm.url")

@@ -14,9 +14,11 @@ import json
 import os
 import pathlib
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ostria.agent.children import CERTIFICATE, ENVOY, STATUS
 from ostria.agent.lines import log
@@ -79,9 +81,39 @@ def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
         agent_port=settings.agent_port,
         names_socket=settings.names_socket if settings.dns_capture else "",
     )
+    if settings.asks_for_bootstrap:
+        content = _patched(settings, content, envoy, env)
     _replace(settings.bootstrap_file, json.dumps(content))
     print(ENVOY, envoy, flush=True)
     return 0
+
+
+def _patched(
+    settings: Settings, content: dict[str, Any], envoy: pathlib.Path, env: Mapping[str, str]
+) -> dict[str, Any]:
+    """The bootstrap as EnvoyFilters want it; as it was, where they cannot be had or Envoy does not start with it."""
+    from ostria.agent.enrolment import EnrolmentError, ask
+    from ostria.envoy.bootstrap_patches import METHOD, BootstrapPatch, patched
+
+    told = {name: value for name, value in content["node"]["metadata"].items() if isinstance(value, str)}
+    try:
+        token = pathlib.Path(settings.token_file).read_text().strip()
+        answer = json.loads(ask(settings, METHOD, token, json.dumps(told).encode()))
+        patches = [BootstrapPatch(value, replace_lists) for value, replace_lists in answer]
+        changed = patched(content, patches) if patches else content
+    except (EnrolmentError, OSError, ValueError) as error:
+        log("warn", "the bootstrap is as it was: patches cannot be had", error=error)
+        return content
+    if changed is not content:
+        trial = f"{settings.bootstrap_file}.trial"
+        _replace(trial, json.dumps(changed))
+        command = [str(envoy), "--mode", "validate", "-c", trial]
+        tried = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
+        if tried.returncode:
+            words = (tried.stderr or tried.stdout).strip().splitlines()[-1:]
+            log("error", "the bootstrap is as it was: Envoy refuses it with its patches", error=" ".join(words))
+            return content
+    return changed
 
 
 def _still_good(settings: Settings) -> bool:

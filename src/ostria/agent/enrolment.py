@@ -51,7 +51,7 @@ def enrol(settings: Settings) -> Enrolled:
     asked = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(name))])
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(asked, critical=True)
     csr = builder.sign(key, hashes.SHA256()).public_bytes(_PEM)
-    body = _call(settings, token, encode_request(Request(csr, settings.certificate_lifetime)))
+    body = ask(settings, METHOD, token, encode_request(Request(csr, settings.certificate_lifetime)))
     try:
         parts = decode_response(body)
         leaf = x509.load_pem_x509_certificate(parts[0])
@@ -72,10 +72,11 @@ def life(certificate: x509.Certificate) -> tuple[float, float]:
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def _call(settings: Settings, token: str, message: bytes) -> bytes:
+def ask(settings: Settings, method: str, token: str, message: bytes) -> bytes:
+    """One call to the authority's server; raises EnrolmentError."""
     address = settings.authority_address
     call = UnaryCall(
-        METHOD,
+        method,
         message,
         authority=settings.authority_name,
         scheme="https",

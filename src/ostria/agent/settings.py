@@ -96,6 +96,7 @@ class Settings(NamedTuple):
     probers: tuple[tuple[str, Prober], ...] = ()
     metrics: Metrics | None = None
     mark: int | None = None
+    asks_for_bootstrap: bool = False
     credentials: str = "/var/run/secrets/workload-spiffe-credentials"
     secret_files: str = "/etc/istio/proxy"  # noqa: S105 - A path.
     token_file: str = "/var/run/secrets/tokens/istio-token"  # noqa: S105 - A path.
@@ -163,6 +164,7 @@ def read(argv: Sequence[str], env: Mapping[str, str]) -> Settings:
         drain=_drain(flags, config, env),
         probers=tuple((path, _prober(path, probe)) for path, probe in _json(env, "ISTIO_KUBE_APP_PROBERS").items()),
         metrics=_metrics(_json(env, "ISTIO_PROMETHEUS_ANNOTATIONS")),
+        asks_for_bootstrap=env.get("BOOTSTRAP_XDS_AGENT", "").lower() == "true",
         mark=_number(env["OSTRIA_SOCKET_MARK"], "OSTRIA_SOCKET_MARK") if env.get("OSTRIA_SOCKET_MARK") else None,
     )
 

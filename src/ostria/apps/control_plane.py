@@ -20,6 +20,7 @@ import grpc
 import msgspec
 
 from ostria.analysis import findings
+from ostria.apps.bootstrap_service import BootstrapService
 from ostria.apps.modules import Modules
 from ostria.base import ObjectKey, Problem
 from ostria.controllers.addresses import address_writes
@@ -141,6 +142,7 @@ class ControlPlane:
         )
         self.delivery = delivery
         self.modules = Modules(self.db, self._push) if modules else None
+        services = (*services, BootstrapService(self.db, verify, proxy_traits))
         self.server = Server(delivery, verify, addresses, handlers=services)
         self._watched: asyncio.Queue[_Batch] = asyncio.Queue()
         self._desks: list[Desk] = []

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ostria.engine import Engine, query
 from ostria.envoy import cds, eds, lds, rds, sds
 from ostria.envoy import names as lookups
+from ostria.envoy.bootstrap_patches import BootstrapPatch
 from ostria.envoy.fragments import Fragment, ResourceType
 from ostria.envoy.patches import hook
 from ostria.mesh.traits import EACH, ClientTraits, Scope
@@ -79,3 +80,8 @@ def fragment(db: Engine, kind: ResourceType, name: str, client: ClientTraits) ->
     served = SERVED[kind]
     found = served.resource(db, name, client)
     return served.patched.resource(db, name, found, client) if served.patched else found
+
+
+def bootstrap_patches(db: Engine, client: ClientTraits) -> list[BootstrapPatch]:
+    """What a proxy's agent merges into the bootstrap before it starts Envoy, in this order."""
+    return hook.bootstrap(db, client)

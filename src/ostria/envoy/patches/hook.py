@@ -15,10 +15,12 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from google.protobuf import json_format
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.envoy import extensions
+from ostria.envoy.bootstrap_patches import BootstrapPatch
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.patches import clusters, listeners, places, routes
 from ostria.envoy.patches.compiled import INBOUND, REMOVE, Patch, in_effect, outward
@@ -228,6 +230,19 @@ def extension(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     if not found:
         return None
     return fragment(name, encode(found[-1].value), frozenset({found[-1].origin}))
+
+
+# --- the bootstrap ------------------------------------------------------------------------------------------------
+
+
+def bootstrap(db: Engine, client: ClientTraits) -> list[BootstrapPatch]:
+    """What a proxy's agent is to merge into the bootstrap, in this order."""
+    contexts = _contexts(client)
+    return [
+        BootstrapPatch(json_format.MessageToDict(patch.value, preserving_proto_field_name=True), patch.replaces_lists)
+        for patch in in_effect(db, places.at_bootstrap(db), client)
+        if patch.apply_to == "BOOTSTRAP" and patch.merges and any(map(patch.is_for, contexts))
+    ]
 
 
 # --- parts --------------------------------------------------------------------------------------------------------

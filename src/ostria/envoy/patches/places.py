@@ -17,7 +17,8 @@ from ostria.mesh.model import ClusterRef
 from ostria.resources import Object, objects
 from ostria.resources.envoy_filter import EnvoyConfigObjectPatch, EnvoyFilter
 
-CLUSTER, LISTENER, TABLE, HOST, EXTENSION = "cluster", "listener", "table", "host", "extension"
+CLUSTER, LISTENER, TABLE, HOST = "cluster", "listener", "table", "host"
+EXTENSION, BOOTSTRAP = "extension", "bootstrap"
 _ROUTES = ("ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE")
 _LISTENERS = ("LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER")
 # Stands for "what only the resource's content tells": the services of an inbound cluster, the ports of the listeners
@@ -63,6 +64,8 @@ def _of_patch(config: EnvoyConfigObjectPatch) -> Iterator[tuple[str, str]]:
         yield from _of_routes(config)
     elif target == "EXTENSION_CONFIG":
         yield (EXTENSION, name)
+    elif target == "BOOTSTRAP":
+        yield (BOOTSTRAP, "")
 
 
 def _of_routes(config: EnvoyConfigObjectPatch) -> Iterator[tuple[str, str]]:
@@ -125,6 +128,11 @@ def at_virtual_hosts(db: Engine) -> tuple[ObjectKey, ...]:
 def at_extension(db: Engine, name: str) -> tuple[ObjectKey, ...]:
     """What may define an extension's configuration."""
     return _at(db, EXTENSION, name)
+
+
+def at_bootstrap(db: Engine) -> tuple[ObjectKey, ...]:
+    """What may change what Envoy is started with."""
+    return _at(db, BOOTSTRAP, "")
 
 
 def at_listing(db: Engine, kind: str) -> tuple[ObjectKey, ...]:
