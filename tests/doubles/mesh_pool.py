@@ -150,9 +150,26 @@ POOL: dict[str, list[str | None]] = {
             route("shop.example.com", "{route: [{destination: {host: reviews}}]}", "gateways: [mesh, edge],"),
         ),
         istio("VirtualService", "v", route("*", "{redirect: {uri: /away}}", "gateways: [edge],")),
+        istio(
+            "VirtualService",
+            "v",
+            "{hosts: [reviews, reviews.default, '*.wide.example', 10.96.0.2], gateways: [mesh, edge], http: ["
+            "{match: [{uri: {prefix: /a}}], delegate: {name: part, namespace: shop}},"
+            "{match: [{headers: {x: {regex: '*'}}, port: 9080}], route: [{destination: {host: ratings}}]}]}",
+        ),
     ],
     "second rule": [
         None,
+        # What the first rule may delegate to.
+        istio(
+            "VirtualService",
+            "part",
+            "{http: [{match: [{uri: {exact: /a/b}, sourceLabels: {version: v1}}],"
+            " mirrors: [{destination: {host: cart}}], route: [{destination: {host: cart}}]},"
+            " {match: [{uri: {prefix: /b}}], route: [{destination: {host: cart}}]},"
+            " {route: [{destination: {host: reviews.default.svc.cluster.local, subset: v1}}]}]}",
+            namespace="shop",
+        ),
         istio(
             "VirtualService",
             "w",

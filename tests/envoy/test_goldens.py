@@ -24,6 +24,7 @@ from ostria.envoy.bootstrap import Proxy, bootstrap
 from ostria.mesh.localities import Group
 from ostria.mesh.model import (
     Abort,
+    ClaimMatch,
     ClientTls,
     ConnectionPool,
     ConnectionRoute,
@@ -213,7 +214,12 @@ ROUTES = {
             ),
             without_headers=(NamedMatch("y", StringMatch(MatchKind.EXACT, "1")),),
             query=(NamedMatch("q", StringMatch(MatchKind.EXACT, "1")),),
+            claims=(
+                ClaimMatch(("groups",), StringMatch(MatchKind.EXACT, "admin")),
+                ClaimMatch(("nested", "key"), StringMatch(MatchKind.PRESENT), absent=True),
+            ),
         ),
+        stat_prefix="everything",
         rewrite=Rewrite(prefix="/", authority="reviews.example"),
     ),
     "redirect": route(
