@@ -40,8 +40,6 @@ def prepared(case: Mapping[str, Any]) -> Case:
     reason = out_of_scope(given)
     if reason:
         pytest.skip(reason)
-    if any(value["kind"] == "BackendTLSPolicy" for value in given):
-        pytest.xfail("BackendTLSPolicy is read and not acted on yet")
     around = [*services(SUITE, "environment/services.json"), *documents(SUITE, "environment/objects.yaml")]
     # What a case gives itself stands in the place of what is around it.
     own = {(value["kind"], value["metadata"].get("namespace"), value["metadata"]["name"]) for value in given}

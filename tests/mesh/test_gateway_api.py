@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from doubles.meshes import Mesh, service
 from ostria.envoy import sds
-from ostria.mesh.gateway_api import Verdict, key_of, parents_of
+from ostria.mesh.backend_tls import verdicts
+from ostria.mesh.destinations import traffic_policy
+from ostria.mesh.gateway_api import key_of, parents_of
 from ostria.mesh.gateways import gateway_virtual_hosts
-from ostria.mesh.model import MissingDestination, Route
+from ostria.mesh.model import ClientTls, MissingDestination, Route, TlsMode, Verdict
 from ostria.mesh.routes import virtual_host, virtual_host_scope
 from ostria.mesh.traits import ClientTraits, ProxyType
 
@@ -313,6 +315,50 @@ def test_a_route_for_another_port_leaves_a_port_alone():
     assert called(mesh, "default") == ["reviews"]
     mesh.apply(route("a", f"[{to(RATINGS)}]", parent=f"{TO_REVIEWS}, port: 9080"))
     assert called(mesh, "default") == ["ratings"]
+
+
+def policy(name: str, validation: str, made: str = "2026-01-01T00:00:00Z", section: str = "") -> str:
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{name: {name}, creationTimestamp: "{made}"}}
+spec:
+  targetRefs: [{{group: "", kind: Service, name: reviews{section}}}]
+  validation: {{{validation}}}
+"""
+
+
+def test_a_service_is_called_by_tls_where_its_own_policy_says_so():
+    def tls() -> ClientTls:
+        return traffic_policy(mesh.db, "reviews.default.svc.cluster.local", "shop", 9080, "").tls
+
+    mesh = edge()
+    assert tls().mode is TlsMode.AUTO
+    mesh.apply(policy("young", "hostname: young.org, wellKnownCACertificates: System", "2026-02-01T00:00:00Z"))
+    assert (tls().mode, tls().sni, tls().subject_alt_names) == (TlsMode.SIMPLE, "young.org", ("young.org",))
+    mesh.apply(policy("old", "hostname: old.org, wellKnownCACertificates: System"))
+    assert tls().sni == "old.org"
+    (judged,) = verdicts(mesh.db, key_of(mesh.db, "BackendTLSPolicy", "default", "young"))
+    assert judged.unaccepted is not None
+    assert judged.unaccepted.reason == "Conflicted"
+    mesh.apply(policy("port", "hostname: port.org, wellKnownCACertificates: System", section=", sectionName: http"))
+    assert tls().sni == "port.org"
+
+
+def test_a_policy_whose_authorities_are_not_there_trusts_nobody():
+    mesh = edge(policy("a", "hostname: a.org, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]"))
+    found = traffic_policy(mesh.db, "reviews.default.svc.cluster.local", "shop", 9080, "").tls
+    assert found.subject_alt_names == ("nobody.invalid",)
+    pem = "-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----"
+    mesh.apply(f"""
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: ca}}
+data: {{ca.crt: "{pem}"}}
+""")
+    found = traffic_policy(mesh.db, "reviews.default.svc.cluster.local", "shop", 9080, "").tls
+    assert found.subject_alt_names == ("a.org",)
+    assert found.signers.startswith("-----BEGIN")
 
 
 # --- what it costs ------------------------------------------------------------------------------------------------

@@ -121,7 +121,10 @@ def host_client(tls: ClientTls, names: tuple[str, ...], *, mutual: bool, http2: 
             _certificate_files(common, tls.certificate, tls.key)
         if not tls.insecure_skip_verify:
             validation = common.validation_context
-            validation.trusted_ca.filename = tls.authorities or SYSTEM_ROOTS
+            if tls.signers:
+                validation.trusted_ca.inline_string = tls.signers
+            else:
+                validation.trusted_ca.filename = tls.authorities or SYSTEM_ROOTS
             validation.match_typed_subject_alt_names.extend(matchers)
             if tls.revoked:
                 validation.crl.filename = tls.revoked

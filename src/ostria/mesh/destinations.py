@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
+from ostria.mesh.backend_tls import backend_tls
 from ostria.mesh.localities import NEAR
 from ostria.mesh.model import (
     ClientTls,
@@ -224,8 +225,14 @@ def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str
     policy = _policy(db, groups, nearness(db, host, namespace))
     if "load_balancer" not in groups and has_affinity(db, host, namespace):
         # kubernetes.io, sessionAffinity: a client keeps to an endpoint for as long as there are the same ones.
-        return policy._replace(balancing=LoadBalancing.RING_HASH, hash_key=HashKey("source_ip"))
-    return policy
+        policy = policy._replace(balancing=LoadBalancing.RING_HASH, hash_key=HashKey("source_ip"))
+    if groups.get("tls") is not None:
+        return policy
+    # What a DestinationRule leaves open the service's own namespace may have said (Gateway API, BackendTLSPolicy).
+    found = service(db, host, namespace)
+    described = found.port(port) if found else None
+    asked = backend_tls(db, found.origin, described.name) if found and described else None
+    return policy._replace(tls=asked) if asked else policy
 
 
 @query

@@ -32,9 +32,9 @@ from ostria.mesh.gateway_api.listeners import (
     refusal_of_set,
 )
 from ostria.mesh.gateway_api.mesh_routes import mesh_routes, mesh_scope
-from ostria.mesh.gateway_api.parents import Attachment, Parent, attached, hosts_at, parents_of
+from ostria.mesh.gateway_api.parents import Attachment, Parent, attached, gateways_calling, hosts_at, parents_of
 from ostria.mesh.gateway_api.reader import READER
-from ostria.mesh.gateway_api.verdicts import Verdict
+from ostria.mesh.model import Verdict
 
 
 def route_fault(db: Engine, key: ObjectKey, gateway: str) -> Verdict | None:
@@ -63,6 +63,7 @@ __all__ = [
     "backend_certificate",
     "deployed_name",
     "gateway_spec",
+    "gateways_calling",
     "hosts_at",
     "is_managed",
     "key_of",

@@ -11,7 +11,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.endpoints import endpoints
 from ostria.mesh.gateway_api.declared import gateway_spec, labelled
-from ostria.mesh.gateway_api.verdicts import Verdict
+from ostria.mesh.model import Verdict
 from ostria.mesh.services import service
 from ostria.mesh.settings import settings
 from ostria.resources import gateway_api as api

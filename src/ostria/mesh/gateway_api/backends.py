@@ -5,10 +5,12 @@ A Service, a ServiceImport (which is the Service of its name here, as in Istio),
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from ostria.engine import Engine, query
-from ostria.mesh.gateway_api.declared import exists, key_of
+from ostria.base import ObjectKey
+from ostria.engine import Engine, Index, query
+from ostria.mesh.gateway_api.declared import ROUTES, exists, key_of
 from ostria.mesh.gateway_api.references import (
     HOSTNAME,
     SERVICE,
@@ -18,11 +20,11 @@ from ostria.mesh.gateway_api.references import (
     group_kind,
     permitted,
 )
-from ostria.mesh.gateway_api.verdicts import Verdict
-from ostria.mesh.model import ClusterRef, MissingDestination
+from ostria.mesh.model import ClusterRef, MissingDestination, Verdict
 from ostria.mesh.services import service
 from ostria.mesh.settings import settings
 from ostria.mesh.virtual_services import MESH, Place, cluster_of
+from ostria.resources import Object, objects
 from ostria.resources import gateway_api as api
 
 NOT_FOUND = "BackendNotFound"
@@ -88,3 +90,15 @@ def cluster(db: Engine, found: Backend, wanted: Named, place: Place) -> ClusterR
     if found.fatal:
         return MissingDestination(f"{wanted.name}.{wanted.namespace}", wanted.port)
     return cluster_of(db, found.host, found.port, "", place)
+
+
+def _using(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, ROUTES):
+        for rule in value.spec.rules:
+            for each in rule.backend_refs:
+                if group_kind(each.group, each.kind, SERVICE) == SERVICE:
+                    yield each.namespace or key.namespace, each.name
+
+
+using = Index("mesh.gateway_api.routes_using", objects, _using)
+"""The routes that lead to a Service, by its (namespace, name)."""

@@ -13,8 +13,7 @@ from ostria.mesh.connections import routed
 from ostria.mesh.gateway_api.backends import backend, cluster, named
 from ostria.mesh.gateway_api.declared import route_spec
 from ostria.mesh.gateway_api.references import Referrer
-from ostria.mesh.gateway_api.verdicts import Verdict
-from ostria.mesh.model import ConnectionRoute, MissingDestination, WeightedTarget
+from ostria.mesh.model import ConnectionRoute, MissingDestination, Verdict, WeightedTarget
 from ostria.mesh.virtual_services import Place
 from ostria.resources import gateway_api as api
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 from ostria.engine import Engine
 from ostria.mesh.gateway_api.backends import backend, cluster, named
 from ostria.mesh.gateway_api.references import Referrer
-from ostria.mesh.gateway_api.verdicts import Verdict
-from ostria.mesh.model import Cors, HeaderChanges, Headers, MatchKind, Mirror, Redirect, Rewrite, StringMatch
+from ostria.mesh.model import Cors, HeaderChanges, Headers, MatchKind, Mirror, Redirect, Rewrite, StringMatch, Verdict
 from ostria.mesh.virtual_services import Place
 from ostria.resources import gateway_api as api
 

@@ -7,7 +7,7 @@ from ostria.engine import Engine, query
 from ostria.mesh.gateway_api.certificates import certificate
 from ostria.mesh.gateway_api.declared import exists, gateway_spec, key_of
 from ostria.mesh.gateway_api.references import CONFIG_MAP, GATEWAY, Referrer
-from ostria.mesh.gateway_api.verdicts import Verdict
+from ostria.mesh.model import Verdict
 
 
 @query

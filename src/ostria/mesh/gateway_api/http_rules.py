@@ -21,7 +21,6 @@ from ostria.mesh.gateway_api.backends import backend, cluster, named
 from ostria.mesh.gateway_api.declared import route_spec
 from ostria.mesh.gateway_api.filters import Applied, applied
 from ostria.mesh.gateway_api.references import Referrer
-from ostria.mesh.gateway_api.verdicts import Verdict
 from ostria.mesh.model import (
     ClusterRef,
     DirectResponse,
@@ -32,6 +31,7 @@ from ostria.mesh.model import (
     Retries,
     Route,
     StringMatch,
+    Verdict,
     WeightedTarget,
 )
 from ostria.mesh.virtual_services import Place, default_retries, hash_key_of

@@ -13,12 +13,13 @@ from typing import NamedTuple
 from ostria.base import ObjectKey
 from ostria.base.selectors import of_expressions
 from ostria.engine import Engine, Index, query
+from ostria.mesh.credentials import Authorities, authorities_text
 from ostria.mesh.gateway_api.addresses import refused_addresses
-from ostria.mesh.gateway_api.certificates import Authorities, authorities, authorities_text, certificate
+from ostria.mesh.gateway_api.certificates import authorities, certificate
 from ostria.mesh.gateway_api.classes import Role, role_of
 from ostria.mesh.gateway_api.declared import by_age, gateway_spec, key_of, labelled, listener_set_spec
 from ostria.mesh.gateway_api.references import GATEWAY, LISTENER_SET, GroupKind, Referrer, group_kind
-from ostria.mesh.gateway_api.verdicts import Verdict
+from ostria.mesh.model import Verdict
 from ostria.resources import Object, objects
 from ostria.resources import gateway_api as api
 

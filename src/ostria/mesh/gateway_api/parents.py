@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ostria.base import ObjectKey
 from ostria.base.hosts import matches, overlap
 from ostria.engine import Engine, Index, query
+from ostria.mesh.gateway_api.backends import using
 from ostria.mesh.gateway_api.classes import Role, role_of
 from ostria.mesh.gateway_api.declared import ROUTES, by_age, exists, key_of, listener_set_spec, route_spec
 from ostria.mesh.gateway_api.listeners import (
@@ -25,7 +26,7 @@ from ostria.mesh.gateway_api.listeners import (
     refusal_of_set,
 )
 from ostria.mesh.gateway_api.references import GATEWAY, LISTENER_SET, SERVICE, SERVICE_ENTRY, GroupKind, group_kind
-from ostria.mesh.gateway_api.verdicts import Verdict
+from ostria.mesh.model import Verdict
 from ostria.mesh.services import wildcards_over
 from ostria.resources import Object, objects
 from ostria.resources import gateway_api as api
@@ -218,6 +219,18 @@ def attached_for(db: Engine, owner: ObjectKey, listener: str, hostname: str, hos
     keys = dict.fromkeys(key for form in dict.fromkeys(forms) for key in naming_host(db, (parent, form)))
     found = (key for key in keys if host in hosts_at(db, key, owner, listener))
     return tuple(sorted(found, key=lambda key: by_age(db, key)))
+
+
+@query
+def gateways_calling(db: Engine, namespace: str, name: str) -> tuple[ObjectKey, ...]:
+    """The Gateways whose routes lead to a Service."""
+    found: set[ObjectKey] = set()
+    for key in using(db, (namespace, name)):
+        for parent in parents_of(db, key):
+            for each in parent.attachments:
+                gateway = each.owner if each.owner.kind == api.GATEWAY else parent_of_set(db, each.owner)
+                found.update((gateway,) if gateway else ())
+    return tuple(sorted(found))
 
 
 def hosts_at(db: Engine, key: ObjectKey, owner: ObjectKey, listener: str) -> tuple[str, ...]:

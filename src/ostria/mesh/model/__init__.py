@@ -77,6 +77,7 @@ from ostria.mesh.model.sidecars import (
     OutboundMode,
     OutboundPolicy,
 )
+from ostria.mesh.model.verdicts import Verdict
 
 __all__ = [
     "EVERYTHING",
@@ -135,6 +136,7 @@ __all__ = [
     "TlsMode",
     "TrafficPolicy",
     "Tunnel",
+    "Verdict",
     "VirtualHost",
     "Warmup",
     "WeightedTarget",

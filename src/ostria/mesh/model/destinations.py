@@ -50,6 +50,7 @@ class ClientTls(NamedTuple):
     key: str = ""
     authorities: str = ""
     insecure_skip_verify: bool = False
+    signers: str = ""  # Authorities in PEM, where they are known by their text and not by where they lie.
     revoked: str = ""  # A file with a list of revoked certificates.
 
 
