@@ -50,23 +50,7 @@ OUT_OF_SCOPE = (
 )
 
 
-def _says(*words: str) -> Callable[[Case], bool]:
-    """Whether the case's objects hold all of these words."""
-    return lambda case: all(word in _text(case) for word in words)
-
-
-def _text(case: Case) -> str:
-    return "\n---\n".join(
-        conformance.text("traffic", case[part]) for part in ("kubernetes", "config") if case.get(part)
-    )
-
-
-def _routed(case: Case) -> bool:
-    """Whether the case expects anything to be routed."""
-    return case["kind"] != "routes" or any(case["expectVirtualHosts"].values())
-
-
-WAITING = (Rule("HTTPRoute", lambda case: _says("kind: HTTPRoute")(case) and _routed(case)),)
+WAITING: tuple[Rule, ...] = ()
 """Capabilities that are not built yet. Each line goes with the commit that builds it."""
 
 

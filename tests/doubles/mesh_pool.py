@@ -97,6 +97,22 @@ LUA = """
     type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, default_source_code: {inline_string: "-- %s"}}}}}
 """
 
+
+def standard(kind: str, name: str, spec: str, namespace: str = "default", made: int = 1) -> str:
+    """An object of the Gateway API."""
+    return f"""
+apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
+metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: "2026-01-0{made}T00:00:00Z"}}
+spec: {spec}
+"""
+
+
+EDGE = "gatewayClassName: istio, addresses: [{type: Hostname, value: edge}]"
+AT_EDGE = "parentRefs: [{name: g, namespace: istio-system}]"
+OF_REVIEWS = "parentRefs: [{group: '', kind: Service, name: reviews, namespace: default}]"
+ALL = "allowedRoutes: {namespaces: {from: All}}"
+
 # Slot by slot, the documents that may stand there; None is an empty slot.
 POOL: dict[str, list[str | None]] = {
     "reviews": [
@@ -462,6 +478,85 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
         " data: {mesh: 'accessLogFile: /dev/stdout'}}",
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system},"
         " data: {mesh: '{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, trustDomain: example.org}'}}",
+    ],
+    "standard gateway": [
+        None,
+        standard(
+            "Gateway", "g", f"{{{EDGE}, listeners: [{{name: a, port: 80, protocol: HTTP, {ALL}}}]}}", "istio-system"
+        ),
+        standard(
+            "Gateway",
+            "g",
+            f"{{{EDGE}, listeners: [{{name: a, port: 80, protocol: HTTP, hostname: '*.example.com', {ALL}}},"
+            f" {{name: b, port: 80, protocol: HTTPS, hostname: shop.example.com, {ALL},"
+            " tls: {certificateRefs: [{name: shop-cert}]}}]}",
+            "istio-system",
+        ),
+        standard(
+            "Gateway",
+            "g",
+            f"{{{EDGE}, listeners: [{{name: a, port: 80, protocol: TLS, {ALL}, tls: {{mode: Passthrough}}}}]}}",
+            "istio-system",
+        ),
+        standard(
+            "Gateway", "g", f"{{{EDGE}, listeners: [{{name: a, port: 80, protocol: TCP, {ALL}}}]}}", "istio-system"
+        ),
+    ],
+    "standard route": [
+        None,
+        standard("HTTPRoute", "r", f"{{{AT_EDGE}, rules: [{{backendRefs: [{{name: reviews, port: 9080}}]}}]}}"),
+        standard(
+            "HTTPRoute",
+            "r",
+            f"{{{AT_EDGE}, hostnames: [shop.example.com], rules: ["
+            "{matches: [{path: {value: /a/}, method: GET, headers: [{name: X, value: y1}]},"
+            " {path: {type: RegularExpression, value: '/b.*'}, queryParams: [{name: q, value: q1}]}],"
+            " filters: [{type: URLRewrite, urlRewrite: {hostname: a.org}},"
+            " {type: RequestMirror, requestMirror: {backendRef: {name: ratings, port: 9080}, percent: 50}},"
+            " {type: CORS, cors: {allowOrigins: ['https://*.org']}}],"
+            " backendRefs: [{name: reviews, port: 9080, weight: 3, filters: [{type: RequestHeaderModifier,"
+            " requestHeaderModifier: {set: [{name: a, value: b}]}}]}, {name: nobody, port: 1},"
+            " {name: cart, namespace: shop, port: 9080}], timeouts: {request: 3s, backendRequest: 1s},"
+            " retry: {codes: [503], attempts: 3}},"
+            "{matches: [{path: {value: /old}}], filters: [{type: RequestRedirect, requestRedirect: {scheme: https,"
+            " path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]}]}",
+        ),
+        standard("HTTPRoute", "r", f"{{{OF_REVIEWS}, rules: [{{backendRefs: [{{name: ratings, port: 9080}}]}}]}}"),
+        standard(
+            "GRPCRoute",
+            "r",
+            f"{{{AT_EDGE}, rules: [{{matches: [{{method: {{service: a.B}}}}],"
+            " backendRefs: [{name: reviews, port: 9080}]}]}",
+        ),
+        standard(
+            "TLSRoute",
+            "r",
+            f"{{{AT_EDGE}, hostnames: ['*.org'], rules: [{{backendRefs: [{{name: reviews, port: 9080}}]}}]}}",
+        ),
+        standard("TCPRoute", "r", f"{{{AT_EDGE}, rules: [{{backendRefs: [{{name: reviews, port: 9080}}]}}]}}"),
+    ],
+    "second standard route": [
+        None,
+        standard(
+            "HTTPRoute", "s", f"{{{OF_REVIEWS}, rules: [{{backendRefs: [{{name: cart, port: 9080}}]}}]}}", "shop", 2
+        ),
+        standard(
+            "HTTPRoute",
+            "s",
+            f"{{{AT_EDGE}, hostnames: [shop.example.com],"
+            " rules: [{matches: [{path: {type: Exact, value: /a}}]}]}",
+            "shop",
+            2,
+        ),
+    ],
+    "backend policy": [
+        None,
+        standard(
+            "BackendTLSPolicy",
+            "p",
+            "{targetRefs: [{group: '', kind: Service, name: reviews}], validation: {hostname: a.org,"
+            " wellKnownCACertificates: System}}",
+        ),
     ],
     "secret": [
         None,

@@ -17,7 +17,7 @@ from ostria.mesh.gateway_api.declared import by_age, route_spec
 from ostria.mesh.gateway_api.http_rules import in_order, rules
 from ostria.mesh.gateway_api.parents import naming, parents_of
 from ostria.mesh.gateway_api.references import Referrer
-from ostria.mesh.model import HostRoutes, Route
+from ostria.mesh.model import HostRoutes, RequestMatch, Route
 from ostria.mesh.services import service_scope
 from ostria.mesh.traits import Scope
 from ostria.mesh.virtual_services import MESH, Place
@@ -38,7 +38,13 @@ def mesh_routes(db: Engine, service: ObjectKey, port: int, namespace: str) -> Ho
     found: list[Route] = []
     for key in keys:
         found += rules(db, key, place)
-    return HostRoutes(in_order(found), frozenset(keys))
+    return HostRoutes(_reached(in_order(found)), frozenset(keys))
+
+
+def _reached(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The routes up to the first that takes every request: nothing would ever reach those after it."""
+    last = next((number for number, route in enumerate(routes) if route.match == RequestMatch()), len(routes))
+    return routes[: last + 1]
 
 
 @query
