@@ -8,6 +8,7 @@ from ostria.mesh.backend_tls import verdicts
 from ostria.mesh.destinations import traffic_policy
 from ostria.mesh.gateway_api import key_of, parents_of
 from ostria.mesh.gateways import gateway_virtual_hosts
+from ostria.mesh.listeners import connection_routes, connection_scope
 from ostria.mesh.model import ClientTls, MissingDestination, Route, TlsMode, Verdict
 from ostria.mesh.routes import virtual_host, virtual_host_scope
 from ostria.mesh.traits import ClientTraits, ProxyType
@@ -315,6 +316,33 @@ def test_a_route_for_another_port_leaves_a_port_alone():
     assert called(mesh, "default") == ["reviews"]
     mesh.apply(route("a", f"[{to(RATINGS)}]", parent=f"{TO_REVIEWS}, port: 9080"))
     assert called(mesh, "default") == ["ratings"]
+
+
+def test_connections_to_a_service_go_by_routes_that_name_it():
+    host = "reviews.default.svc.cluster.local"
+
+    def led() -> list[tuple[tuple[str, ...], str]]:
+        client = connection_scope(mesh.db, host).project(ClientTraits(namespace="default"))
+        found = connection_routes(mesh.db, host, 9080, client, "10.96.0.1")
+        return [(each.server_names, each.targets[0].cluster.host.partition(".")[0]) for each in found]
+
+    mesh = edge(service("reviews", ip="10.96.0.1", port_name="tcp"))
+    assert led() == [((), "reviews")]
+    mesh.apply(route("a", f"[{to(RATINGS)}]", parent=TO_REVIEWS, kind="TCPRoute").replace("  hostnames: []\n", ""))
+    assert led() == [((), "ratings")]
+    mesh.apply(service("reviews", ip="10.96.0.1", port_name="tls"))
+    mesh.apply(route("b", f"[{to(RATINGS)}]", parent=TO_REVIEWS, kind="TLSRoute", hostnames='"*.shop.org"'))
+    assert led() == [(("*.shop.org",), "ratings")]
+
+
+def test_a_prefix_that_is_replaced_by_nothing_leaves_the_slash():
+    for replacement in ("''", "/"):
+        path = f"path: {{type: ReplacePrefixMatch, replacePrefixMatch: {replacement}}}"
+        filters = f"filters: [{{type: RequestRedirect, requestRedirect: {{{path}}}}}]"
+        rule = f"{{matches: [{{path: {{value: /old}}}}], {filters}}}"
+        found = the_route(edge(gateway(EVERYWHERE), route("a", f"[{rule}]"))).redirect
+        assert found is not None
+        assert found.path_prefix == "/"
 
 
 def policy(name: str, validation: str, made: str = "2026-01-01T00:00:00Z", section: str = "") -> str:

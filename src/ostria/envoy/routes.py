@@ -43,6 +43,7 @@ from ostria.mesh.model import (
     MatchKind,
     Mirror,
     Redirect,
+    RequestMatch,
     Retries,
     Rewrite,
     Route,
@@ -179,7 +180,7 @@ BLOCK_ALL: bytes = _block_all()
 def _route(route: Route, sniffed: Set[str]) -> bytes:
     message = RouteMessage(name=route.name, match=route_match(route.match), stat_prefix=route.stat_prefix)
     if route.redirect is not None:
-        _redirect(message.redirect, route.redirect)
+        _redirect(message.redirect, route.redirect, route.match)
     elif route.response is not None:
         _respond(message.direct_response, route.response)
     else:
@@ -252,7 +253,7 @@ def _share(target: WeightedTarget) -> Untyped:
     return message
 
 
-def _redirect(action: Untyped, redirect: Redirect) -> None:
+def _redirect(action: Untyped, redirect: Redirect, match: RequestMatch) -> None:
     action.SetInParent()
     action.response_code = _REDIRECT_CODES.get(redirect.code, RedirectAction.MOVED_PERMANENTLY)
     if redirect.scheme is not None:
@@ -264,7 +265,7 @@ def _redirect(action: Untyped, redirect: Redirect) -> None:
     if redirect.path is not None:
         action.path_redirect = redirect.path
     elif redirect.path_prefix is not None:
-        action.prefix_rewrite = redirect.path_prefix
+        _rewrite(action, match.path, Rewrite(prefix=redirect.path_prefix), ignore_case=match.ignore_case)
 
 
 def _respond(action: Untyped, response: DirectResponse) -> None:

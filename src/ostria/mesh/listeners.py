@@ -21,6 +21,7 @@ from ostria.mesh.allocation import owner_of, wanting
 from ostria.mesh.connections import blocks, connection_rule_scope, routed, tcp_routes, tls_routes
 from ostria.mesh.destinations import destination_labels, destination_scope
 from ostria.mesh.endpoints import SERVICE_NAME, endpoints
+from ostria.mesh.gateway_api import mesh_connections, mesh_scope
 from ostria.mesh.inbound import CONTROLLER, MANAGED_BY
 from ostria.mesh.model import (
     ClusterRef,
@@ -186,6 +187,8 @@ def connection_scope(db: Engine, host: str) -> Scope:
     for key in candidates(db, host):
         if (asked := connection_rule_scope(db, key)) is not None:
             scope |= asked | Scope(sidecar=True)
+    for found in declarations(db, host):
+        scope |= mesh_scope(db, found.origin)
     return scope
 
 
@@ -211,6 +214,12 @@ def connection_routes(
         for route in reader(db, key, place):
             routes.append(route if route.subnets else route._replace(subnets=subnets))
             if not route.server_names and not route.subnets:
+                return tuple(routes)
+    if not routes:
+        kind = "TLSRoute" if described.protocol.is_tls else "TCPRoute"
+        for route in mesh_connections(db, found.origin, port, kind, client.namespace):
+            routes.append(route._replace(subnets=subnets))
+            if route.takes_all and not subnets:
                 return tuple(routes)
     if described.protocol.is_tls and routes:
         return tuple(routes)  # Who names server names means only these.

@@ -31,7 +31,7 @@ from ostria.mesh.gateway_api.listeners import (
     parent_of_set,
     refusal_of_set,
 )
-from ostria.mesh.gateway_api.mesh_routes import mesh_routes, mesh_scope
+from ostria.mesh.gateway_api.mesh_routes import mesh_connections, mesh_routes, mesh_scope
 from ostria.mesh.gateway_api.parents import Attachment, Parent, attached, gateways_calling, hosts_at, parents_of
 from ostria.mesh.gateway_api.reader import READER
 from ostria.mesh.model import Verdict
@@ -70,6 +70,7 @@ __all__ = [
     "listener_sets",
     "listeners_in",
     "listeners_of",
+    "mesh_connections",
     "mesh_routes",
     "mesh_scope",
     "parameters_fault",

@@ -104,7 +104,7 @@ def _redirect(redirect: api.HTTPRequestRedirectFilter, place: Place) -> Redirect
         authority=redirect.hostname,
         port=None if port == _WELL_KNOWN.get(scheme) else port,
         path=change.replace_full_path if change else None,
-        path_prefix=change.replace_prefix_match if change else None,
+        path_prefix=_prefix(change),
     )
 
 
@@ -112,9 +112,14 @@ def _rewrite(rewrite: api.HTTPURLRewriteFilter) -> Rewrite:
     change = rewrite.path
     return Rewrite(
         authority=rewrite.hostname,
-        prefix=change.replace_prefix_match if change else None,
+        prefix=_prefix(change),
         path=change.replace_full_path if change else None,
     )
+
+
+def _prefix(change: api.HTTPPathModifier | None) -> str | None:
+    """What a prefix is replaced by; by nothing is by the slash that a path begins with."""
+    return change.replace_prefix_match or "/" if change and change.replace_prefix_match is not None else None
 
 
 def _cors(cors: api.HTTPCORSFilter) -> Cors:

@@ -13,17 +13,19 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination_scope
 from ostria.mesh.gateway_api.backends import backend, named
+from ostria.mesh.gateway_api.connections import connection_route
 from ostria.mesh.gateway_api.declared import by_age, route_spec
 from ostria.mesh.gateway_api.http_rules import in_order, rules
-from ostria.mesh.gateway_api.parents import naming, parents_of
+from ostria.mesh.gateway_api.parents import hostnames, naming, parents_of
 from ostria.mesh.gateway_api.references import Referrer
-from ostria.mesh.model import HostRoutes, RequestMatch, Route
+from ostria.mesh.model import ConnectionRoute, HostRoutes, RequestMatch, Route
 from ostria.mesh.services import service_scope
 from ostria.mesh.traits import Scope
 from ostria.mesh.virtual_services import MESH, Place
 from ostria.resources import gateway_api as api
 
 _READ = ("HTTPRoute", "GRPCRoute")
+_ROUTES = (*_READ, "TLSRoute", "TCPRoute")
 
 
 @query
@@ -41,6 +43,25 @@ def mesh_routes(db: Engine, service: ObjectKey, port: int, namespace: str) -> Ho
     return HostRoutes(_reached(in_order(found)), frozenset(keys))
 
 
+@query
+def mesh_connections(
+    db: Engine, service: ObjectKey, port: int, kind: str, namespace: str
+) -> tuple[ConnectionRoute, ...]:
+    """Where connections to a service's port go that are not read, by TLSRoutes or TCPRoutes (`kind`); () is unsaid."""
+    speaking = [key for key in _named(db, service, (kind,)) if _is_for(db, key, service, port)]
+    own = [key for key in speaking if key.namespace == namespace]
+    place = Place(MESH, port, namespace)
+    found: list[ConnectionRoute] = []
+    for key in own or [key for key in speaking if key.namespace == service.namespace]:
+        names = () if kind == "TCPRoute" or "*" in hostnames(db, key) else tuple(sorted(hostnames(db, key)))
+        route = connection_route(db, key, names, place)
+        if route is not None:
+            found.append(route)
+            if route.takes_all:
+                break
+    return tuple(found)
+
+
 def _reached(routes: tuple[Route, ...]) -> tuple[Route, ...]:
     """The routes up to the first that takes every request: nothing would ever reach those after it."""
     last = next((number for number, route in enumerate(routes) if route.match == RequestMatch()), len(routes))
@@ -50,7 +71,7 @@ def _reached(routes: tuple[Route, ...]) -> tuple[Route, ...]:
 @query
 def mesh_scope(db: Engine, service: ObjectKey) -> Scope:
     """What tells the clients of a service apart by such routes, and by what they see behind them."""
-    keys = _named(db, service, _READ)
+    keys = _named(db, service, _ROUTES)
     consumers = {key.namespace for key in keys if key.namespace != service.namespace}
     return Scope(namespaces=frozenset(consumers).union(*(_seen(db, key) for key in keys)))
 
@@ -74,10 +95,9 @@ def _seen(db: Engine, key: ObjectKey) -> frozenset[str]:
     """The client namespaces that may see something else behind a route's backends than the rest."""
     spec = route_spec(db, key)
     found: frozenset[str] = frozenset()
-    if isinstance(spec, api.HTTPRouteSpec | api.GRPCRouteSpec):
-        referrer = Referrer((api.GROUP, key.kind), key.namespace)
-        for rule in spec.rules:
-            for each in rule.backend_refs:
-                host = backend(db, named(each, key.namespace), referrer, MESH).host
-                found |= (service_scope(db, host) | destination_scope(db, host)) if host else frozenset()
+    referrer = Referrer((api.GROUP, key.kind), key.namespace)
+    for rule in spec.rules if spec else ():
+        for each in rule.backend_refs:
+            host = backend(db, named(each, key.namespace), referrer, MESH).host
+            found |= (service_scope(db, host) | destination_scope(db, host)) if host else frozenset()
     return found
