@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 
 from doubles.certificates import Authority
 from doubles.meshes import endpoint_slice, pod, service
@@ -15,7 +16,8 @@ from ostria.mesh.traits import ClientTraits, ProxyType
 from ostria.resources import Change
 from ostria.resources.parse import read_text
 
-CERTIFICATE = Authority().issue("shop.example.com")
+AUTHORITY = Authority()
+CERTIFICATE = AUTHORITY.issue("shop.example.com")
 
 
 def b64(content: bytes) -> str:
@@ -555,8 +557,13 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
             "BackendTLSPolicy",
             "p",
             "{targetRefs: [{group: '', kind: Service, name: reviews}], validation: {hostname: a.org,"
-            " wellKnownCACertificates: System}}",
+            " caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}",
         ),
+    ],
+    "authorities": [
+        None,
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: ca, namespace: default},"
+        f" data: {{ca.crt: {json.dumps(AUTHORITY.certificate.decode())}}}}}",
     ],
     "secret": [
         None,

@@ -18,6 +18,7 @@ from ostria.envoy.clusters import (
     outbound_cluster,
 )
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
+from ostria.mesh.backend_tls import policies_for
 from ostria.mesh.destinations import destination, destination_told_apart, traffic_policy
 from ostria.mesh.endpoints import accounts, called
 from ostria.mesh.gateway_chains import passed_to
@@ -121,7 +122,8 @@ def _outbound(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | N
         origin=min(known.origins) if known.origins else None,
     )
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})
-    return fragment(ref.name, body, known.origins | found.origins, references)
+    asked = frozenset(key for _, key in policies_for(db, found.origin))
+    return fragment(ref.name, body, known.origins | found.origins | asked, references)
 
 
 def _of_subset(held: tuple[Endpoint, ...], subset: Subset | None) -> tuple[Endpoint, ...]:

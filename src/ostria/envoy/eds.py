@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ostria.base.hosts import is_dns_name, is_ip
 from ostria.engine import Engine, query
 from ostria.envoy.endpoints import assignment
 from ostria.envoy.fragments import Fragment, fragment
@@ -40,7 +41,13 @@ def _assignment(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment |
         for endpoint in called(db, ref, client.namespace)
         if (subset is None or all(pair in endpoint.labels for pair in subset.labels))
         and (endpoint.node == client.node or not found.on_node)
+        and not any(_is_name(address) for address in endpoint.addresses)
     )
     locality = locality_policy(db, ref.host, client.namespace, ref.port, ref.subset, client.labels)
     groups = arranged(chosen, locality, client.locality, client.labels, client.node)
     return fragment(ref.name, assignment(ref.name, groups), known.origins | found.origins)
+
+
+def _is_name(address: str) -> bool:
+    """Whether an address is a host name, which Envoy takes in no endpoint that it is sent and refuses the rest with."""
+    return is_dns_name(address) and not is_ip(address)

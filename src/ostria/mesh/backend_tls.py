@@ -22,8 +22,19 @@ from ostria.resources.gateway_api import BackendTLSPolicy, BackendTLSPolicySpec
 IGNORE = "istio.io/ignore-policy-attachment"
 _TARGETS = {("", "Service"): "Service", ("networking.istio.io", "ServiceEntry"): "ServiceEntry"}
 _SIGNERS = {("", "ConfigMap"): "ConfigMap", ("", "Secret"): "Secret"}
-# A name that no certificate is given for (RFC 2606).
+# A name that no certificate is given for (RFC 2606), and an authority whose key was never kept.
 _NOBODY = "nobody.invalid"
+_NOBODYS_AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIIBOTCB36ADAgECAgEBMAoGCCqGSM49BAMCMBkxFzAVBgNVBAMMDm5vYm9keS5p
+bnZhbGlkMCAXDTI2MDEwMTAwMDAwMFoYDzIxMjYwMTAxMDAwMDAwWjAZMRcwFQYD
+VQQDDA5ub2JvZHkuaW52YWxpZDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKd/
+xP4MKGTRWqe7nG9CsjEW0LN8kYyZ3NKNDIHJg8MQmRMbQaAfhm7wU4HHfulTD3lG
+0t8UPMJUi/yxDZv4q1KjFjAUMBIGA1UdEwEB/wQIMAYBAf8CAQAwCgYIKoZIzj0E
+AwIDSQAwRgIhALNVtfqONT3sdAj6BPD/DSt9iqYYvj0JGaNY6F3F1AqXAiEAvWab
+qtraUmr2WSWA0LxnAgdVOfdDny8IRAPWRJJOvNo=
+-----END CERTIFICATE-----
+"""
 
 
 class Judged(NamedTuple):
@@ -84,7 +95,7 @@ def backend_tls(db: Engine, service: ObjectKey, port: str) -> ClientTls | None:
         return tls
     signers, wrong = _signers(db, key.namespace, said.spec)
     if signers is None or wrong is not None:
-        return tls._replace(subject_alt_names=(_NOBODY,))
+        return tls._replace(subject_alt_names=(_NOBODY,), signers=_NOBODYS_AUTHORITY)
     return tls._replace(signers=authorities_text(db, signers) or "")
 
 
