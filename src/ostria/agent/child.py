@@ -47,39 +47,19 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
 
 
 def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
+    from ostria.agent.start import bootstrap_of
     from ostria.envoy.binary import EnvoyNotFoundError, envoy_path
-    from ostria.envoy.bootstrap import ControlPlane, Proxy, bootstrap
 
     try:
         envoy = envoy_path(env)
     except EnvoyNotFoundError as error:
         log("error", str(error))
         return 69
-    proxy = Proxy(
-        settings.role,
-        settings.addresses,
-        settings.pod,
-        settings.namespace,
-        settings.service_account,
-        _labels(pathlib.Path(settings.labels_file)),
-        settings.workload,
-        settings.cluster,
-        settings.mesh,
-        settings.domain_suffix,
-        node_name=settings.node_name,
-        metadata=settings.metadata,
-    )
-    plane = ControlPlane(settings.discovery_address, settings.discovery_name, settings.token_file, settings.root_file)
-    content = bootstrap(
-        proxy,
-        plane,
-        mark=settings.mark,
-        concurrency=settings.concurrency,
-        # Whether connections are left is known only by the listeners' own statistics.
-        kept_stats=("listener.",) if settings.drain.until_idle else (),
+    content = bootstrap_of(
+        settings,
+        dict(settings.labels) | dict(_labels(pathlib.Path(settings.labels_file))),
+        dict(settings.annotations) | dict(_labels(pathlib.Path(settings.annotations_file))),
         ipv6=_has_ipv6(),
-        agent_port=settings.agent_port,
-        names_socket=settings.names_socket if settings.dns_capture else "",
     )
     if settings.asks_for_bootstrap:
         content = _patched(settings, content, envoy, env)

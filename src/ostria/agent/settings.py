@@ -102,6 +102,10 @@ class Settings(NamedTuple):
     token_file: str = "/var/run/secrets/tokens/istio-token"  # noqa: S105 - A path.
     root_file: str = "/var/run/secrets/istio/root-cert.pem"
     labels_file: str = "/etc/istio/pod/labels"
+    annotations_file: str = "/etc/istio/pod/annotations"
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    proxy_config: Mapping[str, Any] = {}
 
     @property
     def probed(self) -> str:
@@ -154,6 +158,12 @@ def read(argv: Sequence[str], env: Mapping[str, str]) -> Settings:
         authority_address=authority,
         authority_name=_server_name(env, authority),
         certificate_lifetime=int(seconds(env.get("SECRET_TTL") or "24h", "SECRET_TTL")),
+        admin_port=_port(config.get("proxyAdminPort") or Settings().admin_port, "proxyAdminPort"),
+        labels=tuple((name, str(value)) for name, value in sorted(_json(env, "ISTIO_METAJSON_LABELS").items())),
+        annotations=tuple(
+            (name, str(value)) for name, value in sorted(_json(env, "ISTIO_METAJSON_ANNOTATIONS").items())
+        ),
+        proxy_config=config,
         agent_port=_port(config.get("statusPort") or Settings().agent_port, "statusPort"),
         dns_capture=role == SIDECAR and env.get("ISTIO_META_DNS_CAPTURE", "").lower() == "true",
         dns_port=_port((env.get("DNS_PROXY_ADDR") or "localhost:15053").rpartition(":")[2], "DNS_PROXY_ADDR"),

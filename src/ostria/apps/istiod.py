@@ -37,6 +37,7 @@ from ostria.identity.tokens import TokenReviewer
 from ostria.injection import Settings as InjectionSettings
 from ostria.injection import with_mesh_config
 from ostria.injection.values import read_values, settings_of
+from ostria.mesh.proxy_configs import proxy_starts
 from ostria.mesh.settings import Settings as MeshSettings
 from ostria.mesh.settings import mesh_config, trust_domain
 from ostria.sources.access import Access, from_kubeconfig, in_cluster, kubeconfig_paths
@@ -159,7 +160,8 @@ class Istiod:
         self._webhook_certificate.replace(key, chain)
 
     def _injection(self) -> InjectionSettings:
-        return with_mesh_config(self._settings.injection, mesh_config(self.plane.db))
+        settings = with_mesh_config(self._settings.injection, mesh_config(self.plane.db))
+        return msgspec.structs.replace(settings, proxy_starts=proxy_starts(self.plane.db))
 
     async def _verify(self, token: str) -> Verified | None:
         found = await self._reviewer.identify(token)

@@ -11,7 +11,6 @@ from typing import Any as Untyped
 from typing import NamedTuple
 
 from ostria.envoy.addresses import (
-    ADMIN_PORT,
     AGENT_PORT,
     ANY_V4,
     ANY_V6,
@@ -21,6 +20,7 @@ from ostria.envoy.addresses import (
     XDS_PORT,
     mark_option,
 )
+from ostria.envoy.bootstrap_options import Options, apply_options, compressors, extra_tag
 
 # Where a pod finds what it needs to speak to the control plane (as Istio's injected volumes have it).
 TOKEN_FILE = "/var/run/secrets/tokens/istio-token"  # noqa: S105 - A path.
@@ -47,6 +47,8 @@ _KEPT_PREFIXES = (
 )
 _KEPT_SUFFIXES = ("rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied")
 
+_ROUTES = r"vhost\..*\.route\..*"
+
 # What of a statistic's name becomes a label. A name within it ends at ";", because names of clusters hold dots.
 _STATS_TAGS = (
     ("cluster_name", r"^cluster(\.([^;]+);)"),
@@ -61,7 +63,8 @@ _STATS_TAGS = (
 class Proxy(NamedTuple):
     """Who a proxy is: `type` is "sidecar" or "router", as in its node's id.
 
-    `addresses` are its pod's, the preferred first; `metadata` adds to what its node says.
+    `addresses` are its pod's, the preferred first; `metadata` adds to what its node says. `annotations` are its
+    pod's, and `config` is the ProxyConfig that it was started with, as JSON; both are only told here.
     """
 
     type: str
@@ -78,6 +81,8 @@ class Proxy(NamedTuple):
     version: str = ""
     node_name: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    config: Mapping[str, Untyped] = {}
 
     @property
     def node_id(self) -> str:
@@ -103,17 +108,17 @@ def bootstrap(
     mark: int | None = None,
     concurrency: int = 2,
     kept_stats: Sequence[str] = (),
-    max_connections: int = 0x7FFFFFFF,
     ipv6: bool = True,
     agent_port: int = AGENT_PORT,
     names_socket: str = "",
+    options: Options = Options(),  # noqa: B008 - Frozen.
 ) -> dict[str, Untyped]:
     """A bootstrap as JSON-able values.
 
     `mark` is set on the proxy's own packets where capture goes by it (SO_MARK); inbound clusters have to be built
     with the same. `concurrency` is the number of worker threads, which the command line has to repeat.
     `kept_stats` are prefixes of further statistics to keep. `names_socket` is the path of a Unix socket by which the
-    agent beside the proxy asks the control plane for names; "" is none.
+    agent beside the proxy asks the control plane for names; "" is none. `options` are what people ask of the start.
     """
     manager: dict[str, Untyped] = {"outlier_detection": {"event_log_path": "/dev/stdout"}}
     if mark is not None:
@@ -129,27 +134,27 @@ def bootstrap(
                 }
             ]
         }
-    return {
-        "node": _node(proxy, concurrency),
-        "admin": {"address": _socket("127.0.0.1", ADMIN_PORT)},
+    made = {
+        "node": _node(proxy, concurrency, options.service_cluster),
+        "admin": {"address": _socket("127.0.0.1", options.admin_port)},
         "dynamic_resources": _dynamic_resources(control_plane),
         "static_resources": {
             "listeners": [
-                _listener(STATS_PORT, "stats", "/stats/prometheus", "prometheus_stats", ipv6=ipv6),
+                _stats_listener(options, ipv6=ipv6),
                 _listener(HEALTH_PORT, "agent", "/healthz/ready", "agent", ipv6=ipv6),
                 *([_names_listener(names_socket)] if names_socket else ()),
             ],
             "clusters": [
-                _static_cluster("prometheus_stats", "127.0.0.1", ADMIN_PORT),
+                _static_cluster("prometheus_stats", "127.0.0.1", options.admin_port),
                 _static_cluster("agent", "127.0.0.1", agent_port),
                 *([_names_cluster(control_plane)] if names_socket else ()),
             ],
         },
         "cluster_manager": manager,
-        "stats_config": _stats_config(kept_stats),
+        "stats_config": _stats_config(kept_stats, options),
         "layered_runtime": {
             "layers": [
-                {"name": "global config", "static_layer": _RUNTIME},
+                {"name": "global config", "static_layer": {**_RUNTIME, **dict(options.runtime)}},
                 {"name": "admin", "admin_layer": {}},
             ]
         },
@@ -160,7 +165,7 @@ def bootstrap(
                     "typed_config": {
                         "@type": f"{_TYPE}envoy.extensions.resource_monitors.downstream_connections.v3."
                         "DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": max_connections,
+                        "max_active_downstream_connections": options.max_connections,
                     },
                 }
             ]
@@ -172,6 +177,7 @@ def bootstrap(
             }
         ],
     }
+    return apply_options(made, options)
 
 
 # Long generated regular expressions are somebody's wish, and a path with a fragment is what browsers never send
@@ -182,7 +188,7 @@ _RUNTIME: Mapping[str, Untyped] = {
 }
 
 
-def _node(proxy: Proxy, concurrency: int) -> dict[str, Untyped]:
+def _node(proxy: Proxy, concurrency: int, service_cluster: str) -> dict[str, Untyped]:
     region, _, rest = proxy.locality.partition("/")
     zone, _, sub_zone = rest.partition("/")
     labels = dict(proxy.labels)
@@ -197,15 +203,17 @@ def _node(proxy: Proxy, concurrency: int) -> dict[str, Untyped]:
         "INSTANCE_IPS": ",".join(proxy.addresses),
         "ISTIO_VERSION": proxy.version,
         "NODE_NAME": proxy.node_name,
-        "PROXY_CONFIG": {"concurrency": concurrency},
+        "ANNOTATIONS": dict(proxy.annotations) or "",
+        "PROXY_CONFIG": {**proxy.config, "concurrency": concurrency},
         "ENVOY_STATUS_PORT": HEALTH_PORT,
         "ENVOY_PROMETHEUS_PORT": STATS_PORT,
         **dict(proxy.metadata),
     }
     app = labels.get("app") or proxy.workload or "istio-proxy"
+    cluster = service_cluster if service_cluster and "app" not in labels else f"{app}.{proxy.namespace}"
     return {
         "id": proxy.node_id,
-        "cluster": f"{app}.{proxy.namespace}",
+        "cluster": cluster,
         "locality": {
             name: value for name, value in (("region", region), ("zone", zone), ("sub_zone", sub_zone)) if value
         },
@@ -260,15 +268,22 @@ def _control_plane_stream(control_plane: ControlPlane) -> dict[str, Untyped]:
     }
 
 
-def _stats_config(kept: Sequence[str]) -> dict[str, Untyped]:
-    patterns: list[dict[str, Untyped]] = [{"prefix": prefix} for prefix in (*_KEPT_PREFIXES, *kept)]
-    patterns += [{"suffix": suffix} for suffix in _KEPT_SUFFIXES]
-    patterns.append({"safe_regex": {"regex": r"vhost\..*\.route\..*"}})
-    return {
+def _stats_config(kept: Sequence[str], options: Options) -> dict[str, Untyped]:
+    prefixes = (*_KEPT_PREFIXES, *kept, *options.kept_prefixes)
+    patterns: list[dict[str, Untyped]] = [{"prefix": prefix} for prefix in prefixes]
+    patterns += [{"suffix": suffix} for suffix in (*_KEPT_SUFFIXES, *options.kept_suffixes)]
+    patterns += [{"safe_regex": {"regex": regex}} for regex in (_ROUTES, *options.kept_patterns)]
+    config: dict[str, Untyped] = {
         "use_all_default_tags": False,
         "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in _STATS_TAGS],
         "stats_matcher": {"inclusion_list": {"patterns": patterns}},
     }
+    config["stats_tags"] += map(extra_tag, options.tags)
+    if options.buckets:
+        config["histogram_bucket_settings"] = [
+            {"match": {"prefix": prefix}, "buckets": list(bounds)} for prefix, bounds in options.buckets
+        ]
+    return config
 
 
 def _socket(host: str, port: int) -> dict[str, Untyped]:
@@ -348,6 +363,15 @@ def _names_cluster(control_plane: ControlPlane) -> dict[str, Untyped]:
             },
         },
     }
+
+
+def _stats_listener(options: Options, *, ipv6: bool) -> dict[str, Untyped]:
+    """The port of Envoy's own statistics."""
+    listener = _listener(STATS_PORT, "stats", "/stats/prometheus", "prometheus_stats", ipv6=ipv6)
+    if options.compressed_stats:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        manager["http_filters"] = [*compressors(), *manager["http_filters"]]
+    return listener
 
 
 def _listener(port: int, stat_prefix: str, path: str, cluster: str, *, ipv6: bool) -> dict[str, Untyped]:

@@ -6,8 +6,9 @@ names it, and refuses the pod: a proxy that captures other traffic than its pod 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ from ostria.base import Level, Problem
 from ostria.base.yaml import Document, field_path, read_documents
 from ostria.capture.settings import Capture, read_annotations
 from ostria.injection.merge import merge, named
-from ostria.injection.select import annotations_of
+from ostria.injection.select import annotations_of, labels_of
 from ostria.injection.settings import AGENT_PORT, Resources, Settings
+from ostria.mesh.proxy_configs import ProxyStart
 
 NATIVE_SIDECAR = "sidecar.istio.io/nativeSidecar"
 PROXY_CONFIG = "proxy.istio.io/config"
@@ -81,12 +83,14 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         return {name: str(value) for name, value in found.items()} if isinstance(found, Mapping) else {}
 
 
-def read_parameters(pod: Mapping[str, Any], settings: Settings) -> tuple[Parameters, tuple[Problem, ...]]:
-    """What a pod's proxy is to be; where there are problems, the parts that they name are the settings' own."""
+def read_parameters(
+    pod: Mapping[str, Any], settings: Settings, namespace: str = ""
+) -> tuple[Parameters, tuple[Problem, ...]]:
+    """What a pod's proxy is to be in `namespace`; where there are problems, their parts are the settings' own."""
     read = _Reader(annotations_of(pod))
-    config = merge(settings.proxy_config, read.mapping(PROXY_CONFIG))
+    config = effective_config(read.mapping(PROXY_CONFIG), settings, namespace, labels_of(pod))
     hold = config.get("holdApplicationUntilProxyStarts")
-    image = read.text("sidecar.istio.io/proxyImage", settings.image)
+    image = read.text("sidecar.istio.io/proxyImage", image_of_type(settings.image, config))
     user, group = _owner(pod)
     status_port = read.integer(STATUS_PORT, settings.status_port, 0, 65535)
     capture, problems = _capture(pod, settings.capture, config, (user, group), status_port)
@@ -118,6 +122,52 @@ def read_parameters(pod: Mapping[str, Any], settings: Settings) -> tuple[Paramet
         volume_mounts=tuple({"name": name, **mount} for name, mount in read.mappings(USER_VOLUME_MOUNT)),
     )
     return parameters, (*read.problems, *problems)
+
+
+def effective_config(
+    own: Mapping[str, Any], settings: Settings, namespace: str, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """The ProxyConfig of a pod, from the widest to the narrowest: MeshConfig's, that of the mesh, of the namespace,
+    what the pod's annotation says (`own`), and that which selects it (istio.io: ProxyConfig)."""
+    found = dict(settings.proxy_config)
+    for start in _first(each for each in settings.proxy_starts if not each.namespace):
+        found = merge(found, _as_json(start))
+    for start in _first(each for each in settings.proxy_starts if each.namespace == namespace and not each.labels):
+        found = merge(found, _as_json(start))
+    found = merge(found, own)
+    for start in _first(
+        each
+        for each in settings.proxy_starts
+        if each.namespace == namespace and each.labels and set(each.labels) <= set(labels.items())
+    ):
+        found = merge(found, _as_json(start))
+    return found
+
+
+def _first(starts: Iterable[ProxyStart]) -> Iterable[ProxyStart]:
+    return itertools.islice(starts, 1)
+
+
+def _as_json(start: ProxyStart) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if start.concurrency is not None:
+        found["concurrency"] = start.concurrency
+    if start.environment:
+        found["proxyMetadata"] = dict(start.environment)
+    if start.image_type:
+        found["image"] = {"imageType": start.image_type}
+    return found
+
+
+def image_of_type(image: str, config: Mapping[str, Any]) -> str:
+    """The image in the variant that ProxyConfig asks for, which its tag names: `hub/proxy:1.0-distroless`."""
+    asked = config.get("image")
+    kind = asked.get("imageType") if isinstance(asked, Mapping) else ""
+    name, colon, tag = image.rpartition(":")
+    if not kind or kind == "default" or not colon or "/" in tag or "@" in name:
+        return image
+    plain = next((tag.removesuffix(f"-{each}") for each in ("debug", "distroless") if tag.endswith(f"-{each}")), tag)
+    return f"{name}:{plain}-{kind}"
 
 
 def _owner(pod: Mapping[str, Any]) -> tuple[int, int]:

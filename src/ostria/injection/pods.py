@@ -63,7 +63,7 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: Settings, owner: Ow
     if not decision.inject:
         return Injection(reason=decision.reason, contrary=decision.contrary)
     bare = take_out(pod)
-    parameters, problems = read_parameters(bare, settings)
+    parameters, problems = read_parameters(bare, settings, namespace)
     partial, unknown = _partial(bare, owner or owner_of(bare, namespace), parameters)
     problems = (*problems, *unknown)
     if any(each.level is Level.ERROR for each in problems):

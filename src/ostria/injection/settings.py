@@ -15,6 +15,7 @@ import msgspec
 from ostria.base.durations import Duration, format_proto
 from ostria.capture.settings import Capture
 from ostria.injection.select import Policy
+from ostria.mesh.proxy_configs import ProxyStart
 from ostria.resources.mesh_config import MeshConfig
 
 AGENT_PORT = 15020
@@ -35,7 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `image` is run with arguments only: its entry point is the agent, and `agent` is the same program as a command for
     hooks. `capture` is what of the traffic is redirected where a pod says nothing else; `cni` "default" or "multus"
     leaves redirection to a plugin, and the init step only checks it. `native_sidecars` makes the proxy an init
-    container that stays (Kubernetes 1.29 and later). `proxy_config` is MeshConfig's defaultConfig as JSON.
+    container that stays (Kubernetes 1.29 and later). `proxy_config` is MeshConfig's defaultConfig as JSON, and
+    `proxy_starts` are what ProxyConfig objects say, the oldest first.
     `templates` are overlays of a pod in YAML that pods may name beside "sidecar" and "gateway".
     """
 
@@ -53,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     network: str = ""
     discovery_address: str = "istiod.istio-system.svc:15012"
     proxy_config: Mapping[str, Any] = {}
+    proxy_starts: tuple[ProxyStart, ...] = ()
     status_port: int = AGENT_PORT
     readiness_initial_delay: int = 0
     readiness_period: int = 15

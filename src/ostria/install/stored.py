@@ -50,13 +50,6 @@ STORED = (
         ("ra",),
     ),
     Stored(
-        "ProxyConfig",
-        "networking.istio.io",
-        ("v1beta1",),
-        "proxyconfigs",
-        "ProxyConfig is stored and not acted on by this version: use meshConfig.defaultConfig or proxy.istio.io/config",
-    ),
-    Stored(
         "Telemetry",
         "telemetry.istio.io",
         ("v1", "v1alpha1"),

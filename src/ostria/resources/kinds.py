@@ -16,6 +16,7 @@ from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.gateway import Gateway
 from ostria.resources.peer_authentication import PeerAuthentication
+from ostria.resources.proxy_config import ProxyConfig
 from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.shapes import Object
 from ostria.resources.sidecar import Sidecar
@@ -146,6 +147,10 @@ _TABLE = (
             Column("Resolution", ".spec.resolution", description="How the endpoints are found"),
             AGE,
         ),
+    ),
+    Kind(
+        "ProxyConfig", NETWORKING, ("v1beta1",), "v1beta1", "proxyconfigs", "proxyconfig",
+        ProxyConfig, (), ISTIO, ours=True, validate=validation.validate_proxy_config, columns=(AGE,),
     ),
     Kind(
         "Sidecar", NETWORKING, ("v1", "v1beta1", "v1alpha3"), "v1", "sidecars", "sidecar",

@@ -7,7 +7,7 @@ reported. Nothing here knows where the ConfigMap lies or which one counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from typing import Literal
 
@@ -43,6 +43,29 @@ ACCEPTED = frozenset(
         "serviceSettings",
         "tlsDefaults",
         "verifyCertificateAtClient",
+    )
+)
+
+ACCEPTED_OF_PROXIES = frozenset(
+    (
+        "availabilityZone",
+        "binaryPath",
+        "caCertificatesPem",
+        "configPath",
+        "controlPlaneAuthPolicy",
+        "customConfigFile",
+        "fileFlushInterval",
+        "fileFlushMinSizeKb",
+        "gatewayTopology",
+        "meshId",
+        "parentShutdownDuration",
+        "privateKeyProvider",
+        "proxyBootstrapTemplatePath",
+        "proxyHeaders",
+        "readinessProbe",
+        "sds",
+        "tracingServiceName",
+        "zipkinAddress",
     )
 )
 
@@ -90,7 +113,7 @@ class LabelSelector(Strict, frozen=True):
 
 
 class ProxyConfig(Lenient, frozen=True):
-    """How a proxy is started, as far as Ostria acts on it; other fields are passed over."""
+    """How a proxy is started, as far as Ostria acts on it; others that Istio has are named in `ACCEPTED_OF_PROXIES`."""
 
     concurrency: int | None = None
     discovery_address: str = ""
@@ -101,6 +124,17 @@ class ProxyConfig(Lenient, frozen=True):
     proxy_admin_port: Int32 = 0
     status_port: Int32 = 0
     proxy_metadata: Labels = {}
+    service_cluster: str = ""
+    stat_name_length: Int32 = 0
+    statsd_udp_address: str = ""
+    extra_stat_tags: tuple[str, ...] = ()
+    stats_compression: bool | None = None
+    runtime_values: Labels = {}
+    tracing: Mapping[str, object] | None = None
+    proxy_stats_matcher: Mapping[str, object] | None = None
+    envoy_metrics_service: Mapping[str, object] | None = None
+    envoy_access_log_service: Mapping[str, object] | None = None
+    image: Mapping[str, object] | None = None
 
 
 class MeshConfig(Lenient, frozen=True):
@@ -177,16 +211,31 @@ def parse_mesh_config(text: str) -> tuple[MeshConfig, tuple[Problem, ...]]:
 
 
 def _unknown(document: Document) -> list[Problem]:
-    known = ACCEPTED | fields_of(MeshConfig).keys()
+    value = document.value if isinstance(document.value, Mapping) else {}
+    proxies = value.get("defaultConfig")
+    return [
+        *_unknown_in(document, value, (), ACCEPTED | fields_of(MeshConfig).keys()),
+        *_unknown_in(
+            document,
+            proxies if isinstance(proxies, Mapping) else {},
+            ("defaultConfig",),
+            ACCEPTED_OF_PROXIES | fields_of(ProxyConfig).keys(),
+        ),
+    ]
+
+
+def _unknown_in(
+    document: Document, value: Mapping[str, object], path: tuple[str, ...], known: Set[str]
+) -> list[Problem]:
     return [
         Problem(
             "unknown-field",
             Level.WARNING,
             f'unknown field "{name[:60]}"',
-            field=field_path((name,)),
-            origin=document.origin((name,)),
+            field=field_path((*path, name)),
+            origin=document.origin((*path, name)),
             hint=nearest(name, known),
         )
-        for name in document.value or ()
-        if isinstance(document.value, Mapping) and name not in known
+        for name in value
+        if name not in known
     ]

@@ -12,6 +12,7 @@ from ostria.resources.validation.envoy_filter import validate_envoy_filter
 from ostria.resources.validation.extensions import validate_traffic_extension, validate_wasm_plugin
 from ostria.resources.validation.gateway import validate_gateway
 from ostria.resources.validation.peer_authentication import validate_peer_authentication
+from ostria.resources.validation.proxy_config import validate_proxy_config
 from ostria.resources.validation.service_entry import validate_service_entry
 from ostria.resources.validation.sidecar import validate_sidecar
 from ostria.resources.validation.standard_gateway import (
@@ -39,6 +40,7 @@ __all__ = [
     "validate_http_route",
     "validate_listener_set",
     "validate_peer_authentication",
+    "validate_proxy_config",
     "validate_service_entry",
     "validate_sidecar",
     "validate_standard_gateway",

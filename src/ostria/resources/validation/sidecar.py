@@ -164,7 +164,8 @@ def _hosts(field: str, hosts: tuple[str, ...], own: str) -> Findings:
         if excluded:
             continue
         beside = named.setdefault(own if plain == "." else plain, set())
-        if host in beside:
+        # In the root namespace "./*" and the namespace by its name are two things: "." is each workload's own.
+        if text in hosts[:index]:
             yield warning(DUPLICATE, place, f'"{text[:100]}" is named twice')
         beside.add(host)
     if "*" in named.get("*", ()) and sum(map(len, named.values())) > 1:
