@@ -199,7 +199,12 @@ POOL: dict[str, list[str | None]] = {
         None,
         istio("DestinationRule", "d", "{host: reviews, subsets: [{name: v1, labels: {version: v1}}]}"),
         istio("DestinationRule", "d", "{host: reviews, exportTo: ['.'], trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}"),
-        istio("DestinationRule", "d", "{host: reviews, exportTo: [shop], trafficPolicy: {tls: {mode: DISABLE}}}"),
+        istio(
+            "DestinationRule",
+            "d",
+            "{host: reviews, exportTo: [shop], trafficPolicy: {tls: {mode: DISABLE},"
+            " tunnel: {targetHost: api.example.com, targetPort: 443, protocol: POST}}}",
+        ),
         istio(
             "DestinationRule",
             "d",
@@ -361,6 +366,12 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
     ],
     "second sidecar": [
         None,
+        istio(
+            "Sidecar",
+            "s",
+            "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, captureMode: NONE, hosts: ['*/*']},"
+            " {port: {number: 443, protocol: TLS, name: t}, bind: 10.1.2.3, hosts: ['*/*']}, {hosts: ['./*']}]}",
+        ),
         istio("Sidecar", "s", "{egress: [{hosts: ['default/*', '~default/ratings.default.svc.cluster.local']}]}"),
         istio(
             "Sidecar",
@@ -477,7 +488,8 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
     "mesh": [
         None,
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system},"
-        " data: {mesh: 'accessLogFile: /dev/stdout'}}",
+        " data: {mesh: '{accessLogFile: /dev/stdout, pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES},"
+        " protocolDetectionTimeout: 100ms, connectTimeout: 1s, inboundTrafficPolicy: {mode: LOCALHOST}}'}}",
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system},"
         " data: {mesh: '{outboundTrafficPolicy: {mode: REGISTRY_ONLY}, trustDomain: example.org}'}}",
     ],

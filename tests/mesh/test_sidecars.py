@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from envoy.config.listener.v3.listener_pb2 import Listener
 
 from doubles.meshes import Mesh, pod, service
 from ostria.base import ObjectKey
@@ -208,3 +209,21 @@ def test_proxies_under_one_sidecar_share_and_those_under_none_pay_nothing():
     mesh.ran()
     everything(mesh, governed._replace(labels=(("app", "another"),)))
     assert not [query for query in mesh.ran() if "sidecars" in query or query.startswith("envoy.rds.")]
+
+
+def test_a_listener_of_a_sidecars_own_is_where_it_says_and_nowhere_else():
+    spec = """{egress: [
+      {port: {number: 9080, protocol: HTTP, name: http}, captureMode: NONE, hosts: ['default/*']},
+      {port: {number: 9000, protocol: TCP, name: tcp}, bind: 10.1.2.3, hosts: ['default/*']},
+      {hosts: ['./*']}]}"""
+    echo = service("echo", 9000, ip="10.96.0.8", port_name="tcp")
+    mesh = Mesh(*SERVICES, echo, sidecar("own", spec))
+    client = ClientTraits(ProxyType.SIDECAR, "shop", CART, key("own"))
+    held = everything(mesh, client)
+    listeners = {name for kind, name in held if kind is ResourceType.LISTENER}
+    assert {name for name in listeners if not name.startswith("virtual")} == {"127.0.0.1_9080", "10.1.2.3_9000"}
+    assert (ResourceType.ROUTES, "9080") in held
+    bound = Listener.FromString(held[ResourceType.LISTENER, "127.0.0.1_9080"])
+    caught = Listener.FromString(held[ResourceType.LISTENER, "10.1.2.3_9000"])
+    assert (bound.bind_to_port.value, caught.bind_to_port.value) == (True, False)
+    assert b"outbound|9000||echo.default.svc.cluster.local" in held[ResourceType.LISTENER, "10.1.2.3_9000"]

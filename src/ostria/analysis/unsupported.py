@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
-from ostria.resources import destination_rule as dr
 from ostria.resources import objects
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.workload_group import WorkloadGroup
@@ -18,21 +17,11 @@ Fields = Iterator[tuple[str, object]]
 """Field paths and their values; one that is false in Python's sense is not written."""
 
 
-def _destination_rule(value: dr.DestinationRule) -> Fields:
-    policies = [("spec.trafficPolicy", value.spec.traffic_policy)]
-    policies += [(f"spec.subsets[{n}].trafficPolicy", each.traffic_policy) for n, each in enumerate(value.spec.subsets)]
-    for path, policy in policies:
-        if policy is None:
-            continue
-        yield f"{path}.tunnel", policy.tunnel
-
-
 def _sidecar(value: Sidecar) -> Fields:
     for number, ingress in enumerate(value.spec.ingress):
         yield f"spec.ingress[{number}].captureMode", ingress.capture_mode == "NONE"
     for number, listener in enumerate(value.spec.egress):
-        yield f"spec.egress[{number}].bind", listener.bind
-        yield f"spec.egress[{number}].captureMode", listener.capture_mode == "NONE"
+        yield f"spec.egress[{number}].bind", listener.bind.startswith("unix:")
 
 
 def _workload_group(value: WorkloadGroup) -> Fields:
@@ -40,7 +29,6 @@ def _workload_group(value: WorkloadGroup) -> Fields:
 
 
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
-    "DestinationRule": _destination_rule,
     "Sidecar": _sidecar,
     "WorkloadGroup": _workload_group,
 }

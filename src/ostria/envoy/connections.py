@@ -17,6 +17,7 @@ from ostria.envoy.filters import TCP_PROXY
 from ostria.envoy.origins import config_path
 from ostria.envoy.wire import duration, metadata, packed
 from ostria.mesh.model import ConnectionRoute
+from ostria.mesh.routes import bracketed
 
 
 def connection_chain(route: ConnectionRoute, *, name: str = "", log: LogFile | None = None) -> FilterChain:
@@ -56,6 +57,9 @@ def connection_filter(route: ConnectionRoute, *, log: LogFile | None = None) -> 
         proxy.max_downstream_connection_duration.CopyFrom(duration(route.max_duration))
     if route.by_source:
         proxy.hash_policy.add().source_ip.SetInParent()
+    if route.tunnel is not None:
+        proxy.tunneling_config.hostname = f"{bracketed(route.tunnel.host)}:{route.tunnel.port}"
+        proxy.tunneling_config.use_post = route.tunnel.method == "POST"
     if log is not None:
         proxy.access_log.append(access_log(log))
     return Filter(name=TCP_PROXY, typed_config=packed(proxy))

@@ -29,6 +29,7 @@ from ostria.envoy.access_log import LogFile, access_log
 from ostria.envoy.dynamic_dns import REQUEST_FILTER
 from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER, MESH_ALPN_CONFIG, MESH_ALPN_FILTER
 from ostria.envoy.wire import packed
+from ostria.mesh.settings import PathNormalization
 
 # What the inspectors find in plaintext HTTP (Envoy: HTTP inspector).
 PLAINTEXT_HTTP = ("http/1.1", "h2c")
@@ -109,12 +110,13 @@ def http_by_name(
     log: LogFile | None = None,
     grpc_web: bool = False,
     looks_up: bool = False,
+    paths: PathNormalization = PathNormalization.BASE,
 ) -> Filter:
     """Read requests and route them by the route configuration of this name, which comes over xDS.
 
     `looks_up` says that some of its clusters have the names looked up that requests are for.
     """
-    manager = _manager(side, stat_prefix, log, grpc_web=grpc_web)
+    manager = _manager(side, stat_prefix, log, paths, grpc_web=grpc_web)
     if looks_up:
         manager.http_filters.insert(len(manager.http_filters) - 1, REQUEST_FILTER)
     manager.rds.route_config_name = route_name
@@ -126,19 +128,26 @@ def http_by_name(
 
 
 def http_to_workload(
-    stat_prefix: str, route_name: str, virtual_host: Untyped, *, log: LogFile | None = None, grpc_web: bool = False
+    stat_prefix: str,
+    route_name: str,
+    virtual_host: Untyped,
+    *,
+    log: LogFile | None = None,
+    grpc_web: bool = False,
+    paths: PathNormalization = PathNormalization.BASE,
 ) -> Filter:
     """Read requests and pass them on to the workload."""
-    manager = _manager(Side.INBOUND, stat_prefix, log, grpc_web=grpc_web)
+    manager = _manager(Side.INBOUND, stat_prefix, log, paths, grpc_web=grpc_web)
     routes = RouteConfiguration(name=route_name, virtual_hosts=[virtual_host])
     routes.validate_clusters.value = False
     manager.route_config.CopyFrom(routes)
     return Filter(name=_HTTP_CONNECTION_MANAGER, typed_config=packed(manager))
 
 
-def _manager(side: Side, stat_prefix: str, log: LogFile | None, *, grpc_web: bool) -> Untyped:
+def _manager(side: Side, stat_prefix: str, log: LogFile | None, paths: PathNormalization, *, grpc_web: bool) -> Untyped:
     manager = HttpConnectionManager()
     manager.CopyFrom(_MANAGERS[side])
+    _normalize(manager, paths)
     manager.stat_prefix = f"{stat_prefix};"
     if log is not None:
         manager.access_log.append(access_log(log))
@@ -146,6 +155,17 @@ def _manager(side: Side, stat_prefix: str, log: LogFile | None, *, grpc_web: boo
         manager.http_filters.append(_GRPC_WEB)
     manager.http_filters.extend(_HTTP_FILTERS[side])
     return manager
+
+
+def _normalize(manager: Untyped, paths: PathNormalization) -> None:
+    """The path that policies and routes compare is the path that the workload gets (istio.io: pathNormalization)."""
+    manager.normalize_path.value = paths is not PathNormalization.NONE
+    if paths in (PathNormalization.MERGE_SLASHES, PathNormalization.DECODE_AND_MERGE_SLASHES):
+        manager.merge_slashes = True
+    if paths is PathNormalization.DECODE_AND_MERGE_SLASHES:
+        manager.path_with_escaped_slashes_action = HttpConnectionManager.UNESCAPE_AND_FORWARD
+    else:
+        manager.path_with_escaped_slashes_action = HttpConnectionManager.KEEP_UNCHANGED
 
 
 def _http_filter(name: str, config: Untyped) -> HttpFilter:
@@ -167,9 +187,6 @@ _HTTP_FILTERS = {
 
 def _prototype(side: Side) -> Untyped:
     manager = HttpConnectionManager(codec_type=HttpConnectionManager.AUTO, proxy_100_continue=True)
-    # The path that policies and routes compare is the path that the workload gets (istio.io: pathNormalization BASE).
-    manager.normalize_path.value = True
-    manager.path_with_escaped_slashes_action = HttpConnectionManager.KEEP_UNCHANGED
     manager.use_remote_address.value = side is Side.GATEWAY
     manager.upgrade_configs.add(upgrade_type="websocket")
     # A stream may be silent for as long as it likes; only its route's timeout ends it.

@@ -21,6 +21,7 @@ from ostria.envoy.listeners import bind, listener_name
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, gateway_server
 from ostria.envoy.wire import encode
 from ostria.mesh.model import GatewayChain, GatewayListener, ServerTls
+from ostria.mesh.settings import PathNormalization
 
 # What a server offers that opens the mesh's mutual TLS and reads no requests.
 _BYTES_ALPN = ("istio",)
@@ -33,6 +34,7 @@ def gateway_listener(
     ipv6: bool = True,
     log: LogFile | None = None,
     looks_up: bool = False,
+    paths: PathNormalization = PathNormalization.BASE,
 ) -> bytes:
     """The listener of one port; there must be a chain. `looks_up` says that requests' names may be looked up."""
     host = listener.bind or ANY_V4
@@ -42,7 +44,7 @@ def gateway_listener(
     if log is not None:
         message.access_log.append(unmatched_access_log(log))
     message.filter_chains.extend(
-        _chain(name, chain, trust_domains, log, looks_up=looks_up) for chain in listener.chains
+        _chain(name, chain, trust_domains, log, paths, looks_up=looks_up) for chain in listener.chains
     )
     if any(chain.encrypted for chain in listener.chains):
         message.listener_filters.append(TLS_INSPECTOR)
@@ -50,13 +52,19 @@ def gateway_listener(
 
 
 def _chain(
-    listener: str, chain: GatewayChain, trust_domains: Sequence[str], log: LogFile | None, *, looks_up: bool
+    listener: str,
+    chain: GatewayChain,
+    trust_domains: Sequence[str],
+    log: LogFile | None,
+    paths: PathNormalization,
+    *,
+    looks_up: bool,
 ) -> FilterChain:
     if chain.route is not None:
         message = FilterChain(filters=connection_filters(chain.route, log=log))
     else:
         prefix = f"outbound_{listener}"
-        requests = http_by_name(Side.GATEWAY, prefix, chain.table, log=log, looks_up=looks_up)
+        requests = http_by_name(Side.GATEWAY, prefix, chain.table, log=log, looks_up=looks_up, paths=paths)
         message = FilterChain(filters=[requests])
     if chain.tls is not None:
         mesh_bytes = chain.tls.mode is ServerTls.ISTIO_MUTUAL and not chain.table

@@ -33,6 +33,7 @@ from ostria.envoy.routes import inbound_virtual_host
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, MESH_HTTP_ALPN, gateway_server, mesh_server
 from ostria.envoy.wire import encode
 from ostria.mesh.model import Inbound, InboundPort, MutualTls, Protocol
+from ostria.mesh.settings import PathNormalization
 
 VIRTUAL_INBOUND = "virtualInbound"
 _CATCH_ALL_HTTP = f"{VIRTUAL_INBOUND}-catchall-http"
@@ -91,6 +92,7 @@ def virtual_inbound(
     ipv6: bool = True,
     log: LogFile | None = None,
     detection_timeout: int = DETECTION_TIMEOUT,
+    paths: PathNormalization = PathNormalization.BASE,
 ) -> bytes:
     """All that is sent to a workload. Clients that take part in mutual TLS must come from one of the trust domains."""
     listener = Listener(name=VIRTUAL_INBOUND, traffic_direction=TrafficDirection.Value("INBOUND"))
@@ -113,7 +115,7 @@ def virtual_inbound(
         *((port, False) for _, port in sorted(ports.items())),
     ):
         for way in _ways(port):
-            listener.filter_chains.append(_chain(port, way, servers, log, passthrough=passthrough))
+            listener.filter_chains.append(_chain(port, way, servers, log, paths, passthrough=passthrough))
     listener.listener_filters.append(ORIGINAL_DESTINATION)
     listener.listener_filters.extend(_inspectors(default, (*unnamed.values(), *ports.values())))
     return encode(listener)
@@ -133,7 +135,13 @@ def _reads(port: InboundPort) -> bool:
 
 
 def _chain(
-    port: InboundPort, way: _Way, servers: dict[bool, Untyped], log: LogFile | None, *, passthrough: bool
+    port: InboundPort,
+    way: _Way,
+    servers: dict[bool, Untyped],
+    log: LogFile | None,
+    paths: PathNormalization,
+    *,
+    passthrough: bool,
 ) -> FilterChain:
     cluster = INBOUND_PASSTHROUGH if passthrough else inbound_name(port.port)
     name = listener_name(ANY_V4, port.port)
@@ -145,6 +153,7 @@ def _chain(
             inbound_virtual_host(port.port, _operation(port), cluster),
             log=log,
             grpc_web=port.protocol is Protocol.GRPC_WEB,
+            paths=paths,
         )
         chain = FilterChain(filters=[http])
     else:

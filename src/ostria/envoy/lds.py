@@ -11,7 +11,13 @@ from ostria.envoy.clusters import connections_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.gateways import gateway_listener
 from ostria.envoy.inbound import VIRTUAL_INBOUND, virtual_inbound
-from ostria.envoy.listeners import VIRTUAL_OUTBOUND, listener_name, outbound_listener, virtual_outbound
+from ostria.envoy.listeners import (
+    DETECTION_TIMEOUT,
+    VIRTUAL_OUTBOUND,
+    listener_name,
+    outbound_listener,
+    virtual_outbound,
+)
 from ostria.mesh.gateway_chains import gateway_listeners
 from ostria.mesh.gateways import bind_addresses
 from ostria.mesh.inbound import inbound_of
@@ -19,6 +25,7 @@ from ostria.mesh.listeners import (
     anywhere_scope,
     listener_anywhere,
     listener_at,
+    listener_of_sidecar,
     listener_scope,
     outbound_places,
     outbound_places_scope,
@@ -33,8 +40,8 @@ from ostria.mesh.model import (
     OutboundPolicy,
 )
 from ostria.mesh.services import looks_up_any
-from ostria.mesh.settings import access_log, settings, trust_domains
-from ostria.mesh.sidecars import outbound_policy
+from ostria.mesh.settings import access_log, detection_timeout, path_normalization, settings, trust_domains
+from ostria.mesh.sidecars import bound_addresses, outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
 ClusterNames = frozenset[tuple[ResourceType, str]]
@@ -63,7 +70,7 @@ def scope(db: Engine, name: str) -> Scope:
     address can only be a sidecar's, unless a Gateway binds to that address.
     """
     address = name.rpartition("_")[0]
-    if not address or address == ANY_V4 or address in bind_addresses(db):
+    if not address or address == ANY_V4 or address in bind_addresses(db) or address in bound_addresses(db):
         return EACH
     return Scope(proxy_type=True) | listener_scope(db, address)
 
@@ -80,6 +87,10 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     if not address or not port.isdigit():
         return None
     policy = outbound_policy(db, client.sidecar, client.namespace)
+    if client.sidecar is not None and address in bound_addresses(db):
+        own = listener_of_sidecar(db, address, int(port), client)
+        if own is not None:
+            return _outbound(db, own, policy)
     if address != ANY_V4:
         caught = listener_at(db, address, int(port), listener_scope(db, address).project(client))
         return _outbound(db, caught, policy) if caught else None
@@ -112,7 +123,14 @@ def _virtual_outbound(db: Engine, policy: OutboundPolicy) -> Fragment:
 
 @query
 def _virtual_inbound(db: Engine, side: Inbound) -> Fragment:
-    body = virtual_inbound(side, trust_domains=trust_domains(db), ipv6=settings(db).ipv6, log=log_file(db))
+    body = virtual_inbound(
+        side,
+        trust_domains=trust_domains(db),
+        ipv6=settings(db).ipv6,
+        log=log_file(db),
+        detection_timeout=_detection_timeout(db),
+        paths=path_normalization(db),
+    )
     return fragment(VIRTUAL_INBOUND, body, side.origins)
 
 
@@ -125,6 +143,8 @@ def _outbound(db: Engine, listener: OutboundListener, policy: OutboundPolicy) ->
         ipv6=settings(db).ipv6,
         log=log_file(db),
         looks_up=policy.proxy is None and policy.mode is OutboundMode.DYNAMIC_DNS,
+        detection_timeout=_detection_timeout(db),
+        paths=path_normalization(db),
     )
     targets = (target.cluster for route in listener.connections for target in route.targets)
     references = _rest(policy) | _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
@@ -132,6 +152,11 @@ def _outbound(db: Engine, listener: OutboundListener, policy: OutboundPolicy) ->
         references |= {(ResourceType.ROUTES, listener.http)}
     name = listener_name(listener.address or ANY_V4, listener.port)
     return fragment(name, body, listener.origins, references)
+
+
+def _detection_timeout(db: Engine) -> int:
+    written = detection_timeout(db)
+    return DETECTION_TIMEOUT if written is None else written
 
 
 def _rest(policy: OutboundPolicy) -> ClusterNames:
@@ -159,6 +184,7 @@ def _gateway_listener(db: Engine, listener: GatewayListener) -> Fragment:
         ipv6=settings(db).ipv6,
         log=log_file(db),
         looks_up=looks_up_any(db),
+        paths=path_normalization(db),
     )
     tables = frozenset((ResourceType.ROUTES, chain.table) for chain in listener.chains if chain.table)
     targets = (target.cluster for chain in listener.chains if chain.route for target in chain.route.targets)

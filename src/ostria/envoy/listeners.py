@@ -30,6 +30,7 @@ from ostria.envoy.filters import (
 )
 from ostria.envoy.wire import duration, encode
 from ostria.mesh.model import OutboundListener
+from ostria.mesh.settings import PathNormalization
 
 # How long a listener waits for the bytes that tell one protocol from another, in ms. A server that speaks first, or a
 # client that sends fewer bytes than a TLS record's head, waits this long where the port's protocol is not named;
@@ -57,6 +58,7 @@ def outbound_listener(
     log: LogFile | None = None,
     detection_timeout: int = DETECTION_TIMEOUT,
     looks_up: bool = False,
+    paths: PathNormalization = PathNormalization.BASE,
 ) -> bytes:
     """What one address and port is called for; what neither is HTTP nor taken by a connection route goes to `rest`.
 
@@ -64,7 +66,7 @@ def outbound_listener(
     """
     host = listener.address or ANY_V4
     message = Listener(name=listener_name(host, listener.port), traffic_direction=_OUTBOUND)
-    message.bind_to_port.value = False
+    message.bind_to_port.value = listener.bound
     bind(message, host, listener.port, ipv6=ipv6)
     if log is not None:
         message.access_log.append(unmatched_access_log(log))
@@ -72,7 +74,7 @@ def outbound_listener(
         if not route.takes_all:
             message.filter_chains.append(connection_chain(route, log=log))
     if listener.http:
-        message.filter_chains.append(_requests(message.name, listener, log, looks_up=looks_up))
+        message.filter_chains.append(_requests(message.name, listener, log, paths, looks_up=looks_up))
     default = next((route for route in listener.connections if route.takes_all), None)
     last = (
         connection_chain(default, log=log)
@@ -92,10 +94,13 @@ def outbound_listener(
     return encode(message)
 
 
-def _requests(name: str, listener: OutboundListener, log: LogFile | None, *, looks_up: bool) -> FilterChain:
+def _requests(
+    name: str, listener: OutboundListener, log: LogFile | None, paths: PathNormalization, *, looks_up: bool
+) -> FilterChain:
     """The chain for what the first bytes show to be HTTP without TLS."""
     prefix, looks_up = f"outbound_{name}", looks_up or listener.looks_up
-    chain = FilterChain(filters=[http_by_name(Side.OUTBOUND, prefix, listener.http, log=log, looks_up=looks_up)])
+    http = http_by_name(Side.OUTBOUND, prefix, listener.http, log=log, looks_up=looks_up, paths=paths)
+    chain = FilterChain(filters=[http])
     chain.filter_chain_match.transport_protocol = "raw_buffer"
     chain.filter_chain_match.application_protocols.extend(PLAINTEXT_HTTP)
     return chain

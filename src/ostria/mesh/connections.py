@@ -108,6 +108,7 @@ def routed(
         max_duration=policy.pool.max_connection_duration,
         by_source=policy.hash_key is not None and policy.hash_key.source == "source_ip",
         looks_up=first.port if called is not None and called.resolution is Resolution.DYNAMIC_DNS else 0,
+        tunnel=policy.tunnel,
         origin=origin,
         field=field,
     )

@@ -164,6 +164,9 @@ def _known_places(db: Engine, client: ClientTraits) -> tuple[Place, ...]:
     assert client.sidecar is not None
     found: set[Place] = set()
     for egress in egress_of(db, client.sidecar, client.namespace):
+        if egress.address and egress.port:
+            found.add(Place(egress.address, egress.port))
+            continue
         for place in _places_by(db, egress, client):
             if egress_for(db, client.sidecar, client.namespace, place.port) == egress:
                 found.add(place)
@@ -336,6 +339,26 @@ def listener_anywhere(db: Engine, port: int, client: ClientTraits) -> OutboundLi
         origins=_origins(in_order),
         looks_up=any(part.looks_up for part in parts),
     )
+
+
+# --- where a Sidecar says -----------------------------------------------------------------------------------------
+
+
+@query
+def listener_of_sidecar(db: Engine, address: str, port: int, client: ClientTraits) -> OutboundListener | None:
+    """What a sidecar does on an address and port that its Sidecar names; None where it names none such."""
+    egress = egress_for(db, client.sidecar, client.namespace, port) if client.sidecar else None
+    if client.sidecar is None or egress is None or (egress.address, egress.port) != (address, port):
+        return None
+    reads = egress.proxied or egress.protocol.is_http or egress.protocol is Protocol.AUTO
+    passes = not egress.proxied and not egress.protocol.is_http
+    routes = disjoint(
+        route
+        for host in (sorted(known_hosts(db, egress)) if passes else ())
+        for route in connection_routes(db, host, port, connection_scope(db, host).project(client), address)
+    )
+    origins = frozenset(route.origin for route in routes if route.origin) | {client.sidecar}
+    return OutboundListener(address, port, str(port) if reads else "", routes, origins, bound=not egress.captured)
 
 
 # --- at an address ------------------------------------------------------------------------------------------------

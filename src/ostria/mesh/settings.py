@@ -7,6 +7,7 @@ through a query of its own, so that an edit of one wakes nobody who reads anothe
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
@@ -86,6 +87,29 @@ def outbound_mode(db: Engine) -> OutboundMode:
 def forwards_to_localhost(db: Engine) -> bool:
     """Whether proxies hand what they take in to their workload's loopback address (inboundTrafficPolicy)."""
     return mesh_config(db).inbound_traffic_policy.mode == "LOCALHOST"
+
+
+class PathNormalization(enum.StrEnum):
+    """What is done to requests' paths before they are compared with anything."""
+
+    NONE = "none"
+    BASE = "base"  # RFC 3986: dots are followed, what need not be escaped is not.
+    MERGE_SLASHES = "merge_slashes"
+    DECODE_AND_MERGE_SLASHES = "decode_and_merge_slashes"
+
+
+@query
+def path_normalization(db: Engine) -> PathNormalization:
+    """What MeshConfig says of paths; Istio's default is BASE."""
+    written = mesh_config(db).path_normalization.normalization
+    return PathNormalization.BASE if written == "DEFAULT" else PathNormalization(written.lower())
+
+
+@query
+def detection_timeout(db: Engine) -> int | None:
+    """How long, in ms, proxies wait to find out what is spoken; None where MeshConfig says nothing."""
+    written = mesh_config(db).protocol_detection_timeout
+    return None if written is None else round(written.milliseconds)
 
 
 class AccessLog(NamedTuple):

@@ -35,7 +35,7 @@ from ostria.mesh.services import (
 )
 from ostria.mesh.settings import outbound_mode, settings
 from ostria.mesh.virtual_services import MESH, Place, bound, cluster_of, named_destinations
-from ostria.resources import Object, objects
+from ostria.resources import Object, by_kind, objects
 from ostria.resources import sidecar as api
 from ostria.resources.virtual_service import VirtualService
 
@@ -153,6 +153,17 @@ def _policy(db: Engine, sidecar: ObjectKey, namespace: str) -> OutboundPolicy:
         place = Place(MESH, number, namespace)
         proxy = cluster_of(db, canonical(db, to.host, namespace), number, to.subset, place)
     return OutboundPolicy(OutboundMode(own.mode.lower()), proxy)
+
+
+@query
+def _addresses_of(db: Engine, sidecar: ObjectKey) -> frozenset[str]:
+    return frozenset(egress.address for egress in egress_of(db, sidecar, "")) - {""}
+
+
+@query
+def bound_addresses(db: Engine) -> frozenset[str]:
+    """The addresses on which any Sidecar has listeners of its own."""
+    return frozenset().union(*(_addresses_of(db, key) for key in by_kind(db, "Sidecar")))
 
 
 # --- what it knows by that ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.mesh.model.destinations import Tunnel
 from ostria.mesh.model.routes import WeightedTarget
 
 
@@ -15,6 +16,7 @@ class ConnectionRoute(NamedTuple):
     to, in CIDR. () is any: a route without either takes every connection.
     `looks_up` is the port on which the server name that is asked for is looked up and called; 0 is none.
     `idle_timeout` and `max_duration` end the client's connection; `by_source` sends one client to one endpoint.
+    With `tunnel` the destination is an HTTP proxy, which is asked for the connection.
     """
 
     targets: tuple[WeightedTarget, ...]
@@ -24,6 +26,7 @@ class ConnectionRoute(NamedTuple):
     max_duration: int | None = None
     by_source: bool = False
     looks_up: int = 0
+    tunnel: Tunnel | None = None
     origin: ObjectKey | None = None
     field: str = ""
 
@@ -39,6 +42,7 @@ class OutboundListener(NamedTuple):
     `http` is the route table for requests, where the first bytes of a connection show that it is HTTP; "" reads none.
     `looks_up` says that names of such requests may have to be looked up.
     `connections` are disjoint: no two take the same connection, and at most one takes all that are left.
+    To one that is `bound` the workload connects by itself; to others its connections are redirected.
     """
 
     address: str
@@ -47,3 +51,4 @@ class OutboundListener(NamedTuple):
     connections: tuple[ConnectionRoute, ...] = ()
     origins: frozenset[ObjectKey] = frozenset()
     looks_up: bool = False
+    bound: bool = False

@@ -9,6 +9,8 @@ from ostria.base.hosts import matches, overlap
 from ostria.mesh.model.routes import ClusterRef, MissingDestination
 from ostria.mesh.model.services import Protocol
 
+ANY = ("0.0.0.0", "::")  # noqa: S104 - What a listener spells every address by.
+
 
 class Import(NamedTuple):
     """Hosts of one namespace ("*" is each): one by name, those under `*.suffix`, or `*`."""
@@ -45,6 +47,13 @@ class Egress(NamedTuple):
     def takes_the_rest(self) -> bool:
         """Whether it is for every port that no other listener names."""
         return not self.port and not self.bind.startswith("unix:")
+
+    @property
+    def address(self) -> str:
+        """Where it listens by itself; "" where connections are caught wherever they go."""
+        if not self.captured:
+            return self.bind or "127.0.0.1"
+        return "" if self.bind in ANY else self.bind
 
     def covers(self, host: str, namespace: str) -> bool:
         """Whether a host as a namespace declares it is known here."""
