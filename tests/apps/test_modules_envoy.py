@@ -73,10 +73,13 @@ async def test_a_module_of_a_registry_runs_at_a_gateway(tmp_path: pathlib.Path) 
             mesh.source.apply(plugin(f"{url}:v1", "imagePullSecret: pull, failStrategy: FAIL_OPEN"))
             await until(edge, (200, ""))
             images.push("team/p", "v1", module(value="one"))
-            images.push("team/p", "v2", module(value="two"))
             mesh.source.apply(SECRET % base64.b64encode(images.docker_config).decode())
             await until(edge, (200, "one"))
+            # What ran goes on until the newer one is there.
             mesh.source.apply(plugin(f"{url}:v2", "imagePullSecret: pull"))
+            await mesh.plane.wait_enforced(mesh.plane.db.epoch)
+            assert await answer(edge) == (200, "one")
+            images.push("team/p", "v2", module(value="two"))
             await until(edge, (200, "two"))
             manifests = [path for path in images.asked if "/manifests/" in path]
             assert sorted(set(manifests)) == ["/v2/team/p/manifests/v1", "/v2/team/p/manifests/v2"]

@@ -9,6 +9,7 @@ import pathlib
 
 import pytest
 
+from doubles.agents import gateway_pod, ground
 from doubles.control_planes import control_plane
 from doubles.envoy_process import EnvoyProcess
 from doubles.meshes import pod, service
@@ -147,3 +148,62 @@ async def test_an_extension_comes_by_its_name_and_changes_without_its_listener(t
 
 async def extensions(envoy: EnvoyProcess) -> str:
     return await envoy.admin("/config_dump?resource=ecds_filters")
+
+
+LIMIT = """
+- applyTo: HTTP_FILTER
+  match:
+    context: GATEWAY
+    listener:
+      portNumber: 8080
+      filterChain:
+        filter:
+          name: envoy.filters.network.http_connection_manager
+          subFilter: {name: envoy.filters.http.router}
+  patch:
+    operation: INSERT_BEFORE
+    value:
+      name: envoy.filters.http.local_ratelimit
+      typed_config:
+        "@type": type.googleapis.com/udpa.type.v1.TypedStruct
+        type_url: type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+        value:
+          stat_prefix: limit
+          token_bucket: {max_tokens: 2, tokens_per_fill: 2, fill_interval: 3600s}
+          filter_enabled: {default_value: {numerator: 100, denominator: HUNDRED}}
+          filter_enforced: {default_value: {numerator: 100, denominator: HUNDRED}}
+- applyTo: VIRTUAL_HOST
+  match: {context: GATEWAY, routeConfiguration: {portNumber: 8080}}
+  patch:
+    operation: MERGE
+    value: {response_headers_to_add: [{header: {key: x-patched, value: "yes"}}]}
+"""
+WAYS_IN = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {app: edge}
+  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge}
+spec:
+  hosts: ['*']
+  gateways: [edge]
+  http: [{directResponse: {status: 200}}]
+---
+"""
+
+
+async def test_a_filter_and_a_header_as_istios_pages_write_them_do_what_they_say(tmp_path: pathlib.Path) -> None:
+    text = "---".join((gateway_pod("edge", "app: edge"), WAYS_IN, envoy_filter(LIMIT)))
+    async with asyncio.timeout(60), ground(tmp_path, text) as mesh, mesh.agent("edge", role="router") as edge:
+        await edge.ready()
+        while not await edge.status(8080, "/"):
+            await asyncio.sleep(0.02)
+        # The first token is gone; one is left.
+        first, second = await edge.request(8080, "/"), await edge.request(8080, "/")
+        assert (first.status, first.headers["x-patched"], second.status) == (200, "yes", 429)
+        assert mesh.plane.problems() == ()

@@ -19,7 +19,16 @@ from ostria.envoy.extensions import insert
 from ostria.envoy.fragments import ResourceType
 from ostria.envoy.patches.chains import CONNECTION_MANAGER
 from ostria.envoy.wire import packed
-from ostria.mesh.extensions import Extension, Fetched, Phase, fetched_input, wanted_modules
+from ostria.mesh.extensions import (
+    Extension,
+    Fetched,
+    LastGood,
+    Phase,
+    extensions_to_fetch,
+    fetched_input,
+    last_good_input,
+    wanted_modules,
+)
 from ostria.mesh.traits import ClientTraits
 
 INBOUND, OUTBOUND = "virtualInbound", "0.0.0.0_9080"
@@ -196,3 +205,17 @@ def test_what_is_fetched_anew_when_the_object_changes(spec: str, anew: bool) -> 
 
 def test_modules_of_files_are_not_fetched() -> None:
     assert wanted_modules(Patched(extension(FILE), lua("a")).db) == frozenset()
+
+
+def test_what_ran_goes_on_until_the_newer_module_is_there() -> None:
+    url = "url: 'oci://registry.example.com/p:%s', pluginConfig: {version: %s}"
+    mesh = Patched(extension(url % ("v1", "1")))
+    (old,) = extensions_to_fetch(mesh.db)
+    with mesh.db.write() as write:
+        write.set(last_good_input, old.origin, LastGood(old, b"module"))
+    mesh.apply(extension(url % ("v2", "2")))
+    assert configuration(mesh)["config"]["configuration"]["value"] == '{"version":1}'
+    (new,) = wanted_modules(mesh.db)
+    with mesh.db.write() as write:
+        write.set(fetched_input, new, Fetched(b"newer"))
+    assert configuration(mesh)["config"]["configuration"]["value"] == '{"version":2}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from doubles.meshes import service
 from doubles.patched import GATEWAY, OTHER, SIDECAR, Patched, envoy_filter, http_filters, key, managers
 from ostria.envoy.fragments import ResourceType
 from ostria.mesh.traits import ClientTraits
@@ -641,3 +642,35 @@ def test_a_patch_of_one_host_leaves_the_others_asleep() -> None:
     # A cluster and the inbound one, whose services only it knows; and the one virtual host.
     assert ran.count("envoy.catalogue.fragment") <= 3
     assert ran.count("envoy.rds.encoded_host") == 1
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "applyTo: CLUSTER, match: {cluster: {service: ratings.default.svc.cluster.local}},"
+        " patch: {operation: MERGE, value: {connect_timeout: 1s}}",
+        "applyTo: LISTENER, match: {listener: {portNumber: 5432}},"
+        " patch: {operation: MERGE, value: {per_connection_buffer_limit_bytes: 9}}",
+        "applyTo: VIRTUAL_HOST, match: {routeConfiguration: {vhost:"
+        " {name: 'ratings.default.svc.cluster.local:9080'}}}, patch: {operation: REMOVE}",
+    ],
+    ids=["cluster", "listener", "virtual-host"],
+)
+def test_what_a_patch_costs_does_not_grow_with_the_mesh(patch: str) -> None:
+    ran = []
+    for size in (3, 30):
+        mesh = Patched(*(service(f"more-{number}", ip=f"10.97.0.{number}") for number in range(size)))
+        everything(mesh)
+        mesh.ran()
+        mesh.apply(envoy_filter(f"[{{{patch}}}]"))
+        everything(mesh)
+        ran.append(len(mesh.ran()))
+    assert ran[0] == ran[1]
+
+
+def everything(mesh: Patched) -> None:
+    """Have a sidecar hold everything."""
+    for type in (ResourceType.CLUSTER, ResourceType.LISTENER):
+        for name in mesh.names(type):
+            mesh.fragment(type, name)
+    mesh.fragment(ResourceType.ROUTES, "9080")

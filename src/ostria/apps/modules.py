@@ -18,7 +18,15 @@ from collections.abc import Callable
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine
-from ostria.mesh.extensions import Fetched, Source, fetched_input, wanted_modules
+from ostria.mesh.extensions import (
+    Fetched,
+    LastGood,
+    Source,
+    extensions_to_fetch,
+    fetched_input,
+    last_good_input,
+    wanted_modules,
+)
 from ostria.mesh.settings import settings
 from ostria.resources import objects
 from ostria.resources.kubernetes import Secret
@@ -72,6 +80,7 @@ class Modules:
                 await self._woken.wait()
                 self._woken.clear()
                 wanted = wanted_modules(self._db)
+                self._remember()
                 for source in [source for source in self._running if source not in wanted or self._may_now(source)]:
                     self._running.pop(source).cancel()
                 for source in sorted(wanted - self._running.keys()):
@@ -108,7 +117,19 @@ class Modules:
         with self._db.write() as write:
             write.set(fetched_input, source, found)
         if write.epoch.changed:
+            self._remember()
             self._changed()
+
+    def _remember(self) -> None:
+        """Keep what runs, for as long as its object is there: a newer version of it may be long in coming."""
+        running = {each.origin: each for each in extensions_to_fetch(self._db)}
+        with self._db.write() as write:
+            for key in self._db.facts(last_good_input).keys() - running.keys():
+                write.set(last_good_input, key, None)
+            for key, each in running.items():
+                found = self._db.fact(fetched_input, each.module.source) if each.module else None
+                if found is not None and found.content:
+                    write.set(last_good_input, key, LastGood(each, found.content))
 
     async def _fetch(self, source: Source) -> Fetched:
         self._used[source] = self._credentials(source)

@@ -26,7 +26,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from ostria.base import ObjectKey
 from ostria.envoy.patches.chains import CONNECTION_MANAGER, ROUTER, TCP_PROXY, Filters
 from ostria.envoy.wire import encode, packed
-from ostria.mesh.extensions import Extension, Fetched, Module, OnFailure, Phase
+from ostria.mesh.extensions import Extension, Module, OnFailure, Phase
 from ostria.resources.patch_wire import message_of
 
 _RUNTIME = "envoy.wasm.runtime.v8"
@@ -39,27 +39,27 @@ _POLICIES = {
 _RANKS = {Phase.AUTHN: 0.5, Phase.AUTHZ: 1.5, Phase.STATS: 2.5}
 
 
-def configuration(extension: Extension, fetched: Fetched | None = None) -> bytes:
-    """What a filter is told when it asks for an extension: a TypedExtensionConfig."""
+def configuration(extension: Extension, content: bytes = b"") -> bytes:
+    """What a filter is told when it asks for an extension: a TypedExtensionConfig. `content` are the module's bytes."""
     message = TypedExtensionConfig(name=extension.name)
-    message.typed_config.CopyFrom(packed(_filter(extension, fetched)))
+    message.typed_config.CopyFrom(packed(_filter(extension, content)))
     return encode(message)
 
 
-def _filter(extension: Extension, fetched: Fetched | None) -> Untyped:
+def _filter(extension: Extension, content: bytes) -> Untyped:
     module = extension.module
     if module is None:
         script = Lua()
         script.default_source_code.inline_string = extension.script
         return script
-    if not module.file and (fetched is None or not fetched.content):
+    if not module.file and not content:
         return _instead(extension, module)
     made = (NetworkWasm if extension.network else Wasm)()
-    made.config.CopyFrom(_plugin(extension, module, fetched))
+    made.config.CopyFrom(_plugin(extension, module, content))
     return made
 
 
-def _plugin(extension: Extension, module: Module, fetched: Fetched | None) -> PluginConfig:
+def _plugin(extension: Extension, module: Module, content: bytes) -> PluginConfig:
     plugin = PluginConfig(name=extension.name, root_id=module.plugin_name, failure_policy=_POLICIES[module.on_failure])
     if module.config:
         plugin.configuration.CopyFrom(packed(StringValue(value=module.config)))
@@ -67,8 +67,8 @@ def _plugin(extension: Extension, module: Module, fetched: Fetched | None) -> Pl
     machine.runtime = _RUNTIME
     if module.file:
         machine.code.local.filename = module.file
-    elif fetched is not None:
-        machine.code.local.inline_bytes = fetched.content
+    else:
+        machine.code.local.inline_bytes = content
     if module.environment or module.host_environment:
         machine.environment_variables.host_env_keys.extend(module.host_environment)
         machine.environment_variables.key_values.update(dict(module.environment))

@@ -188,13 +188,41 @@ fetched_input: Input[Source, Fetched] = Input("mesh.extensions.fetched")
 """What has come of each module that somebody has asked for."""
 
 
-def fetched(db: Engine, source: Source) -> Fetched | None:
-    """What has come of one module; None as long as nothing has."""
-    return fetched_input(db, source)
+class LastGood(NamedTuple):
+    """An extension as it was when its module was there."""
+
+    extension: Extension
+    content: bytes
+
+
+last_good_input: Input[ObjectKey, LastGood] = Input("mesh.extensions.last_good")
+"""What each object has last had proxies run; it goes on while the module of a newer version is fetched."""
+
+
+def in_force(db: Engine, wanted: Extension) -> tuple[Extension, bytes]:
+    """What proxies run of an extension now, with its module's bytes: b"" where there are none, or none are needed.
+
+    Until the module of a changed object is there, all of what the object said before holds on.
+    """
+    if wanted.module is None or wanted.module.file:
+        return wanted, b""
+    found = fetched_input(db, wanted.module.source)
+    if found is not None and found.content:
+        return wanted, found.content
+    last = last_good_input(db, wanted.origin)
+    if last is not None and last.extension.network == wanted.network:
+        return last.extension, last.content
+    return wanted, b""
+
+
+@query
+def extensions_to_fetch(db: Engine) -> tuple[Extension, ...]:
+    """All extensions whose modules have to be fetched."""
+    made = (extension(db, key) for kind in KINDS for key in by_kind(db, kind))
+    return tuple(each for each in made if each and each.module and not each.module.file)
 
 
 @query
 def wanted_modules(db: Engine) -> frozenset[Source]:
     """All modules that have to be fetched for some proxy."""
-    made = (extension(db, key) for kind in KINDS for key in by_kind(db, kind))
-    return frozenset(each.module.source for each in made if each and each.module and not each.module.file)
+    return frozenset(each.module.source for each in extensions_to_fetch(db) if each.module)

@@ -27,7 +27,7 @@ from ostria.envoy.patches.compiled import INBOUND, REMOVE, Patch, in_effect, out
 from ostria.envoy.patches.routes import Table
 from ostria.envoy.wire import encode
 from ostria.mesh.attachments import attachment_scope
-from ostria.mesh.extensions import extensions_in_effect, fetched
+from ostria.mesh.extensions import extensions_in_effect, in_force
 from ostria.mesh.gateways import gateway_ports, is_gateway_table, servers_behind
 from ostria.mesh.inbound import inbound_of
 from ostria.mesh.traits import ClientTraits, ProxyType, Scope
@@ -219,8 +219,7 @@ def extension_scope(db: Engine, name: str) -> Scope:
 def extension(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """The configuration of this name: an extension's, or what patches define, where a later one replaces an earlier."""
     for running in extensions_in_effect(db, places.at_extension(db, name), client):
-        source = running.module.source if running.module else None
-        body = extensions.configuration(running, fetched(db, source) if source else None)
+        body = extensions.configuration(*in_force(db, running))
         return fragment(name, body, frozenset({running.origin}))
     found = [
         patch
