@@ -21,6 +21,23 @@ _HTTP_OF_GRPC = {
 }  # fmt: skip
 
 
+_GRPC_OF_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_UNKNOWN = 2
+
+
+def local(answer: Answer, request: Asked) -> Answer:
+    """An answer of the proxy's own as its caller gets it: gRPC has its own word for every status of HTTP."""
+    if not is_grpc(request):
+        return answer
+    return Answer(200, (*answer.headers, ("grpc-status", str(_GRPC_OF_HTTP.get(answer.status, _UNKNOWN)))))
+
+
+def is_grpc(request: Asked) -> bool:
+    """Whether the caller speaks gRPC."""
+    kind = request.headers.get("content-type", "")
+    return kind == "application/grpc" or kind.startswith("application/grpc+")
+
+
 def answered(filters: Sequence[str], route: RouteEntry, request: Asked) -> tuple[Answer | None, tuple[Chance, ...]]:
     """What the filters answer for certain, and what they do by chance, in the order in which they stand."""
     chances: list[Chance] = []
@@ -51,10 +68,9 @@ def _chances(fault: Fault) -> list[Chance]:
 
 
 def _aborted(fault: Fault, request: Asked) -> Answer:
-    grpc = request.headers.get("content-type", "").startswith("application/grpc")
     if fault.grpc_status is None:
-        return Answer(200 if grpc else fault.status, body=b"fault filter abort")
-    if grpc:
+        return local(Answer(fault.status, body=b"fault filter abort"), request)
+    if is_grpc(request):
         return Answer(200, (("grpc-status", str(fault.grpc_status)),))
     return Answer(_HTTP_OF_GRPC.get(fault.grpc_status, 500), body=b"fault filter abort")
 

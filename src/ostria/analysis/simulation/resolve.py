@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from ostria.analysis.simulation.answers import answered, cors_headers
+from ostria.analysis.simulation.answers import answered, cors_headers, local
 from ostria.analysis.simulation.call import (
     Answer,
     Call,
@@ -189,17 +189,17 @@ def _http(held: Holdings, outcome: Outcome, chain: Chain, http: Http) -> Outcome
     table = http.inline or held.table(http.table)
     host = host_of(table, request.authority) if table else None
     if table is None or host is None:
-        outcome = outcome._replace(answer=Answer(404))
+        outcome = outcome._replace(answer=local(Answer(404), request))
         detail = f"no virtual host of {http.table} has {request.authority}" if table else f"there is no {http.table}"
         return _failed(outcome, Failure.NO_VIRTUAL_HOST, detail)
     outcome = outcome._replace(virtual_host=host.name)
     if host.require_tls is not RequireTls.NO and request.scheme != "https":
         to = f"https://{_without_default_port(request.authority)}{request.path}"
-        outcome = outcome._replace(answer=Answer(301, (("location", to),)))
+        outcome = outcome._replace(answer=local(Answer(301, (("location", to),)), request))
         return _failed(outcome, Failure.TLS_REDIRECT, f"plaintext requests are sent to {to}")
     route = route_of(host, request)
     if route is None:
-        outcome = outcome._replace(answer=Answer(404))
+        outcome = outcome._replace(answer=local(Answer(404), request))
         return _failed(outcome, Failure.NO_ROUTE, f"no route of {host.name} takes {request.method} {request.path}")
     outcome = outcome._replace(route=route.name, config=route.config, unread=(*route.unread, *route.rule.unread))
     return _routed(held, outcome, http, table, host, route, request)
@@ -223,9 +223,10 @@ def _routed(
     outcome = outcome._replace(response=tuple(back.entries), unread=(*outcome.unread, *back.unread))
     if isinstance(action, RedirectTo):
         to = location(route.rule, action, request)
-        return outcome._replace(answer=Answer(action.status, (("location", to),)), detail=f"redirected to {to}")
+        moved = local(Answer(action.status, (("location", to),)), request)
+        return outcome._replace(answer=moved, detail=f"redirected to {to}")
     if isinstance(action, Respond):
-        outcome = outcome._replace(answer=Answer(action.status, body=action.body))
+        outcome = outcome._replace(answer=local(Answer(action.status, body=action.body), request))
         if host.name == BLOCK_ALL:
             detail = f"{request.authority} is not known to the mesh, and calls may not leave it (REGISTRY_ONLY)"
             return _failed(outcome, Failure.BLOCKED, detail)
@@ -237,7 +238,10 @@ def _routed(
         chances=(*chances, *copies), timeout=action.timeout, unread=(*outcome.unread, *action.unread)
     )
     targets = [(target, _request(table, host, route, action, target, request)) for target in action.targets]
-    return _sent(held, outcome, targets, route.alpn)
+    outcome = _sent(held, outcome, targets, route.alpn)
+    if outcome.failure in (Failure.NO_CLUSTER, Failure.NO_ENDPOINTS, Failure.BLOCKED):
+        return outcome._replace(answer=local(Answer(503), request))
+    return outcome
 
 
 def _request(

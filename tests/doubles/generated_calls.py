@@ -1,0 +1,572 @@
+"""Meshes and calls, drawn by a seed: the pairs on which simulation and a real Envoy are compared.
+
+The names in rules and in calls come from the same few words, so that rules meet calls. Everything lies in loopback:
+pods are at 127.0.x.y, services at 127.10.x.y, and what is behind any of them is one port of `Servers`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from doubles.captured_envoy import LOGGING
+from doubles.meshes import endpoint_slice, pod, service
+from ostria.analysis.simulation import Call, CallMode, CallProtocol, CallTls
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+HTTP, GRPC, AUTO, TCP, TLS = 21080, 21081, 21082, 21083, 21084
+GATEWAY_HTTP, GATEWAY_TLS, GATEWAY_TCP = 21180, 21443, 21445
+CALLER = "127.0.5.1"
+STRANGER = "stranger"
+
+_PATHS = (
+    "/", "/a", "/a/", "/a/b", "/A/b", "/ab", "/a?q=1", "/a/b?q=one&r=2&q=two", "/x.y", "/a/../b", "/a//b", "/a%2Fb/%41",
+    "/a/b/c?r", "/B", "/b/c/?x=%20&q=",
+)  # fmt: skip
+_PREFIXES = ("/", "/a", "/a/", "/A", "/x", "/b", "/a/b")
+_REGEXES = ("/a.*", "/[a-c](/.*)?", "/.*b", "/[[:alpha:]]+/b", "(?i)/A/.*", ".*")
+_HEADERS = {"x-a": ("1", "12", "one"), "x-b": ("2", "on"), "end-user": ("jason", "JASON")}
+_QUERY = {"q": ("1", "one", ""), "r": ("2", "x")}
+_METHODS = ("GET", "POST", "DELETE", "OPTIONS")
+_OUTSIDE = ("known.example.com", "a.wild.example", "nobody.example", "wild.example")
+_ORIGINS = ("https://a.example", "https://b.a.example", "http://c.example")
+
+
+class World(NamedTuple):
+    """A mesh's documents, and the calls to be made in it: those of the sidecar and those of the gateway."""
+
+    documents: tuple[Json, ...]
+    texts: tuple[str, ...]
+    sidecar: tuple[Call, ...]
+    gateway: tuple[Call, ...]
+
+
+def world(seed: int, *, port: int, secrets: Iterable[str] = (), calls: int = 40) -> World:
+    """What a seed comes to. `port` is that of the servers; `secrets` are Secrets of the gateway's, as YAML."""
+    return _Draw(random.Random(seed), port).world(tuple(secrets), calls)
+
+
+def fields_of(documents: Iterable[Json]) -> Counter[str]:
+    """How often each field of the objects' specs is written: `VirtualService.http.match.uri.prefix`."""
+    found: Counter[str] = Counter()
+    for document in documents:
+        _count(found, document["kind"], document["spec"])
+    return found
+
+
+def _count(found: Counter[str], path: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        peoples = path.rpartition(".")[2] in _MAPS and not value.keys() <= {"request", "response"}
+        for name, below in value.items():
+            key = "*" if peoples else name
+            found[f"{path}.{key}"] += 1
+            _count(found, f"{path}.{key}", below)
+    elif isinstance(value, list):
+        for below in value:
+            _count(found, path, below)
+
+
+# Fields whose keys are people's own words.
+_MAPS = {
+    "headers", "withoutHeaders", "queryParams", "set", "add", "sourceLabels", "labels", "selector", "portLevelMtls",
+    "matchLabels",
+}  # fmt: skip
+
+
+class _Draw:
+    """One run of luck."""
+
+    def __init__(self, luck: random.Random, port: int) -> None:
+        self.luck = luck
+        self.port = port
+        self.rules = 0
+
+    def often(self, share: float) -> bool:
+        return self.luck.random() < share
+
+    def one(self, of: Sequence[T]) -> T:
+        return self.luck.choice(of)
+
+    def some(self, of: Sequence[T], most: int) -> list[T]:
+        return self.luck.sample(list(of), self.luck.randint(1, min(most, len(of))))
+
+    # --- the mesh -------------------------------------------------------------------------------------------------
+
+    def world(self, secrets: tuple[str, ...], calls: int) -> World:
+        closed = self.often(0.3)
+        config: Json = {**LOGGING}
+        if closed:
+            config["outboundTrafficPolicy"] = {"mode": "REGISTRY_ONLY"}
+        documents = [
+            *(self.virtual_service(at) for at in range(self.luck.randint(2, 6))),
+            *self.destination_rules(),
+            *self.peers(),
+            *self.entries(),
+            *self.gateways(),
+        ]
+        base = [
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": {"name": "istio", "namespace": "istio-system"},
+                    "data": {"mesh": json.dumps(config)},
+                }
+            ),
+            *self.services(),
+            *secrets,
+        ]
+        return World(
+            tuple(documents),
+            (*base, *map(json.dumps, documents)),
+            tuple(self.sidecar_call() for _ in range(calls)),
+            tuple(self.gateway_call() for _ in range(calls)),
+        )
+
+    def services(self) -> list[str]:
+        behind = self.port
+        found = [pod("page", CALLER, {"app": "page", "version": "v1"})]
+        names = {"reviews": ("http", HTTP), "ratings": ("grpc", GRPC), "web": ("", AUTO), "db": ("tcp", TCP)}
+        names["vault"] = ("tls", TLS)
+        for at, (name, (port_name, number)) in enumerate(names.items(), 1):
+            found.append(service(name, number, ip=f"127.10.0.{at}", port_name=port_name, target=behind))
+            pods = {}
+            for version in (1, 2, 3):
+                address = f"127.0.{at}.{version}"
+                pods[f"{name}-{version}"] = address
+                labels = {"app": name, "version": f"v{version}"}
+                found.append(pod(f"{name}-{version}", address, labels, sidecar=version != 2))
+            if self.often(0.9):
+                found.append(endpoint_slice(name, pods, port=behind, port_name=port_name))
+        own = [("http", 21090), ("tcp", 21091), ("", 21092)]
+        found += [service(f"own-{number}", number, port_name=name, selector={"app": "page"}) for name, number in own]
+        labels = {"istio": "ingressgateway"}
+        found.append(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {
+                        "name": "gateway",
+                        "namespace": "istio-system",
+                        "labels": labels,
+                        "annotations": {"inject.istio.io/templates": "gateway"},
+                    },
+                    "spec": {"containers": []},
+                    "status": {"phase": "Running", "podIP": "127.0.6.1", "podIPs": [{"ip": "127.0.6.1"}]},
+                }
+            )
+        )
+        return found
+
+    def entries(self) -> list[Json]:
+        found = []
+        if self.often(0.8):
+            spec: Json = {
+                "hosts": ["known.example.com"],
+                "location": self.one(["MESH_EXTERNAL", "MESH_INTERNAL"]),
+                "resolution": "STATIC",
+                "ports": [{"number": HTTP, "name": "http", "protocol": "HTTP", "targetPort": self.port}],
+                "endpoints": [
+                    {"address": "127.0.8.1", "labels": {"version": "v1"}, "weight": 2},
+                    {"address": "127.0.8.2", "ports": {"http": self.port}, "locality": "r/z"},
+                ],
+            }
+            if self.often(0.4):
+                spec["addresses"] = ["127.10.1.1"]
+            if self.often(0.3):
+                spec["exportTo"] = [self.one([".", "*"])]
+            if self.often(0.3):
+                spec["ports"].append({"number": TLS, "name": "tls", "protocol": "TLS", "targetPort": self.port})
+            found.append(_object("ServiceEntry", "known", spec))
+        if self.often(0.5):
+            spec = {
+                "hosts": ["*.wild.example"],
+                "resolution": "NONE",
+                "ports": [{"number": HTTP, "name": "http", "protocol": "HTTP"}],
+            }
+            found.append(_object("ServiceEntry", "wild", spec))
+        return found
+
+    def peers(self) -> list[Json]:
+        found = []
+        if self.often(0.6):
+            spec: Json = {"mtls": {"mode": self.one(["STRICT", "PERMISSIVE", "DISABLE"])}}
+            if self.often(0.5):
+                spec["selector"] = {"matchLabels": {"app": "page"}}
+                if self.often(0.7):
+                    spec["portLevelMtls"] = {
+                        str(self.one([21090, 21091, 21092, 21095])): {"mode": self.one(["STRICT", "DISABLE"])}
+                    }
+            found.append(_object("PeerAuthentication", "peers", spec, group="security"))
+        return found
+
+    # --- destinations ---------------------------------------------------------------------------------------------
+
+    def destination_rules(self) -> list[Json]:
+        found = []
+        for host in ("reviews", "ratings", "web", "db", "known.example.com"):
+            if not self.often(0.6):
+                continue
+            spec: Json = {"host": host}
+            if self.often(0.6):
+                spec["trafficPolicy"] = self.policy(whole=True)
+            if self.often(0.85):
+                spec["subsets"] = [self.subset(name) for name in self.some(["v1", "v2", "v3"], 3)]
+            if self.often(0.2):
+                spec["exportTo"] = [self.one([".", "*"])]
+            found.append(_object("DestinationRule", host.partition(".")[0], spec))
+        return found
+
+    def subset(self, name: str) -> Json:
+        found: Json = {"name": name, "labels": {"version": name}}
+        if self.often(0.3):
+            found["trafficPolicy"] = self.policy()
+        return found
+
+    def policy(self, *, whole: bool = False) -> Json:
+        found: Json = {}
+        if self.often(0.5):
+            found["loadBalancer"] = self.load_balancer()
+        if self.often(0.5):
+            found["tls"] = self.client_tls()
+        if self.often(0.3):
+            found["connectionPool"] = {
+                "tcp": {"maxConnections": 1000, "connectTimeout": "5s", "tcpKeepalive": {"time": "60s", "probes": 3}},
+                "http": {"http1MaxPendingRequests": 100, "maxRequestsPerConnection": self.one([0, 1]), "maxRetries": 5},
+            }
+        if self.often(0.2):
+            found["outlierDetection"] = {"consecutive5xxErrors": 50, "interval": "10s", "baseEjectionTime": "10s"}
+        if whole and self.often(0.3):
+            found["portLevelSettings"] = [{"port": {"number": HTTP}, "tls": self.client_tls()}]
+        return found or {"loadBalancer": self.load_balancer()}
+
+    def load_balancer(self) -> Json:
+        if self.often(0.5):
+            return {"simple": self.one(["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"])}
+        key: Json = self.one(
+            [
+                {"httpHeaderName": "x-a"},
+                {"httpCookie": {"name": "sid", "ttl": "0s"}},
+                {"useSourceIp": True},
+                {"httpQueryParameterName": "q"},
+            ]
+        )
+        table: Json = self.one([{}, {"ringHash": {"minimumRingSize": 64}}, {"maglev": {"tableSize": 251}}])
+        return {"consistentHash": {**key, **table}}
+
+    def client_tls(self) -> Json:
+        mode = self.one(["DISABLE", "ISTIO_MUTUAL", "SIMPLE"])
+        if mode == "SIMPLE":
+            return {"mode": mode, "sni": "sni.example", "insecureSkipVerify": True}
+        return {"mode": mode}
+
+    # --- routes ---------------------------------------------------------------------------------------------------
+
+    def virtual_service(self, at: int) -> Json:
+        gateway = self.often(0.45)
+        if gateway:
+            hosts = self.one([["*"], ["shop.example"], ["*.example"], ["*"], ["shop.example", "a.wild.example"]])
+            gateways = self.one([["istio-system/edge"], ["istio-system/edge", "mesh"]])
+            if "mesh" in gateways and "*" in hosts:
+                hosts = ["shop.example"]
+        else:
+            hosts = self.one(
+                [["reviews"], ["reviews"], ["web"], ["ratings"], ["reviews", "web"], ["known.example.com"]]
+            )
+            gateways = self.one([[], ["mesh"]])
+        spec: Json = {"hosts": hosts}
+        if gateways:
+            spec["gateways"] = gateways
+        spec["http"] = [self.rule() for _ in range(self.luck.randint(1, 4))]
+        for rule in spec["http"][:-1]:
+            # What comes after a rule for everything is never reached, and refused.
+            rule.setdefault("match", [{"uri": {"exact": "/a/b"}}])
+        if self.often(0.2):
+            spec["exportTo"] = [self.one([".", "*"])]
+        return _object("VirtualService", f"vs-{at}", spec)
+
+    def rule(self) -> Json:
+        self.rules += 1
+        found: Json = {"name": f"rule-{self.rules}"} if self.often(0.7) else {}
+        if self.often(0.9):
+            found["match"] = [self.match() for _ in range(self.luck.randint(1, 2))]
+        kind = self.luck.random()
+        if kind < 0.18:
+            found["redirect"] = self.redirect(found.get("match", []))
+        elif kind < 0.3:
+            found["directResponse"] = {"status": self.one([200, 403, 418, 503])}
+            if self.often(0.5):
+                found["directResponse"]["body"] = self.one([{"string": "no"}, {"bytes": "bm8="}])
+        else:
+            self.forward(found)
+        if self.often(0.25) and "redirect" not in found:
+            found["fault"] = self.fault()
+        if self.often(0.3):
+            found["headers"] = self.headers()
+        if self.often(0.25):
+            found["corsPolicy"] = self.cors()
+        return found
+
+    def forward(self, found: Json) -> None:
+        targets = self.some(["v1", "v2", "v3", ""], 3)
+        host = self.one(
+            ["reviews", "reviews", "web", "ratings", "known.example.com", "nobody.default.svc.cluster.local"]
+        )
+        port = {"reviews": HTTP, "web": AUTO, "ratings": GRPC}.get(host, HTTP)
+        found["route"] = []
+        for subset in targets:
+            destination: Json = {"host": host}
+            if subset:
+                destination["subset"] = subset
+            if self.often(0.5) or host == "nobody.default.svc.cluster.local":
+                destination["port"] = {"number": port}
+            target: Json = {"destination": destination}
+            if len(targets) > 1:
+                target["weight"] = self.one([0, 1, 50])
+            if self.often(0.3):
+                target["headers"] = self.headers()
+            found["route"].append(target)
+        if len(targets) > 1 and not any(target["weight"] for target in found["route"]):
+            found["route"][0]["weight"] = 1
+        if self.often(0.35):
+            found["rewrite"] = self.rewrite()
+        if self.often(0.3):
+            found["timeout"] = self.one(["0s", "5s", "10s"])
+        if self.often(0.3):
+            found["retries"] = {"attempts": self.one([0, 1, 2])}
+            if found["retries"]["attempts"]:
+                found["retries"] |= {"perTryTimeout": "3s", "retryOn": "gateway-error"}
+            if found["retries"]["attempts"] and self.often(0.5):
+                found["retries"] |= {"retryIgnorePreviousHosts": True, "backoff": "10ms", "retryRemoteLocalities": True}
+        if self.often(0.25):
+            copy = {"host": self.one(["web", "reviews"])}
+            if self.often(0.5):
+                found["mirror"] = copy
+                found["mirrorPercentage"] = {"value": self.one([0.0, 100.0])}
+            else:
+                found["mirrors"] = [{"destination": copy, "percentage": {"value": 100.0}}]
+
+    def rewrite(self) -> Json:
+        found: Json = {}
+        if self.often(0.6):
+            found["uri"] = self.one(["/", "/v2", "/v2/", "/new/path"])
+        elif self.often(0.5):
+            found["uriRegexRewrite"] = self.one(
+                [{"match": "^/a(.*)$", "rewrite": "/z\\1"}, {"match": "b", "rewrite": "cc"}]
+            )
+        if self.often(0.5) or not found:
+            found["authority"] = "rewritten.example"
+        return found
+
+    def redirect(self, matches: list[Json]) -> Json:
+        found: Json = {}
+        prefixed = bool(matches) and all("prefix" in match.get("uri", {}) for match in matches)
+        if prefixed and self.often(0.5):
+            found["prefixRewrite"] = self.one(["/moved", "/moved/"])
+        elif self.often(0.6):
+            found["uri"] = self.one(["/moved", "/moved?fixed=1"])
+        if self.often(0.5):
+            found["authority"] = "elsewhere.example"
+        if self.often(0.3):
+            found["scheme"] = self.one(["https", "http"])
+        if self.often(0.3):
+            found["port"] = 8443
+        elif self.often(0.4):
+            found["derivePort"] = self.one(["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"])
+        if self.often(0.5):
+            found["redirectCode"] = self.one([301, 302, 303, 307, 308])
+        return found or {"uri": "/moved"}
+
+    def fault(self) -> Json:
+        found: Json = {}
+        if self.often(0.5):
+            found["delay"] = {"fixedDelay": "5ms", "percentage": {"value": self.one([0.0, 100.0])}}
+        if self.often(0.6) or not found:
+            error = self.one([{"httpStatus": 418}, {"httpStatus": 500}, {"grpcStatus": "UNAVAILABLE"}])
+            found["abort"] = {**error, "percentage": {"value": self.one([0.0, 50.0, 100.0])}}
+        return found
+
+    def cors(self) -> Json:
+        found: Json = {
+            "allowOrigins": [
+                self.one([{"exact": "https://a.example"}, {"prefix": "https://"}, {"regex": "https://.*[.]example"}])
+            ]
+        }
+        if self.often(0.6):
+            found |= {"allowMethods": ["GET", "PUT"], "allowHeaders": ["x-a"], "maxAge": "24h"}
+        if self.often(0.5):
+            found |= {"exposeHeaders": ["x-seen"], "allowCredentials": self.often(0.5)}
+        if self.often(0.5):
+            found["unmatchedPreflights"] = self.one(["FORWARD", "IGNORE"])
+        return found
+
+    def headers(self) -> Json:
+        return {side: self.operations(side) for side in self.some(["request", "response"], 2)}
+
+    def operations(self, side: str) -> Json:
+        word = "x-" if side == "request" else "x-out-"
+        found: Json = {}
+        for operation in self.some(["set", "add", "remove"], 2):
+            if operation == "remove":
+                found["remove"] = [f"{word}b"]
+            else:
+                found[operation] = {f"{word}{self.one('ac')}": self.one(["new", "100%%", "v"])}
+        return found
+
+    def match(self) -> Json:
+        found: Json = {}
+        if self.often(0.7):
+            found["uri"] = self.one(
+                [
+                    {"exact": self.one(["/a", "/a/b", "/", "/B"])},
+                    {"prefix": self.one(_PREFIXES)},
+                    {"prefix": self.one(_PREFIXES)},
+                    {"regex": self.one(_REGEXES)},
+                ]
+            )
+            if self.often(0.25) and "regex" not in found["uri"]:
+                found["ignoreUriCase"] = True
+        if self.often(0.25):
+            found["headers"] = {name: self.text(_HEADERS[name]) for name in self.some(sorted(_HEADERS), 1)}
+        if self.often(0.2):
+            found["withoutHeaders"] = {name: self.text(_HEADERS[name]) for name in self.some(sorted(_HEADERS), 1)}
+        if self.often(0.2):
+            found["queryParams"] = {name: self.text(_QUERY[name]) for name in self.some(sorted(_QUERY), 1)}
+        if self.often(0.15):
+            found["method"] = self.text(_METHODS)
+        if self.often(0.1):
+            found["authority"] = self.one([{"prefix": "reviews"}, {"exact": "shop.example"}, {"regex": ".*example.*"}])
+        if self.often(0.1):
+            found["scheme"] = {"exact": self.one(["http", "http", "https"])}
+        if self.often(0.1):
+            found["port"] = self.one([HTTP, AUTO, GATEWAY_HTTP])
+        if self.often(0.1):
+            found["sourceLabels"] = {"version": self.one(["v1", "v1", "v9"])}
+        if self.often(0.1):
+            found["sourceNamespace"] = self.one(["default", "default", "other"])
+        if self.often(0.1):
+            found["gateways"] = [self.one(["mesh", "mesh", "istio-system/edge"])]
+        if self.often(0.1):
+            found["statPrefix"] = "counted"
+        if self.often(0.2):
+            found["name"] = "condition"
+        return found or {"uri": {"prefix": "/"}}
+
+    def text(self, words: Sequence[str]) -> Json:
+        word = self.one([each for each in words if each] or ["x"])
+        return self.one([{"exact": word}, {"prefix": word[:1]}, {"regex": f"{word[:1]}.*"}, {"regex": word}])
+
+    # --- gateways -------------------------------------------------------------------------------------------------
+
+    def gateways(self) -> list[Json]:
+        servers = [
+            {
+                "port": {"number": GATEWAY_HTTP, "name": "http", "protocol": "HTTP"},
+                "hosts": self.one([["*"], ["*"], ["shop.example"], ["*.example", "shop.example"], ["default/*"]]),
+            }
+        ]
+        if self.often(0.15):
+            servers[0]["tls"] = {"httpsRedirect": True}
+        mode = self.one(["SIMPLE", "MUTUAL", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"])
+        tls: Json = {"mode": mode}
+        if mode != "ISTIO_MUTUAL":
+            tls["credentialName"] = "edge"
+        if self.often(0.3):
+            tls["minProtocolVersion"] = "TLSV1_2"
+        servers.append(
+            {
+                "port": {"number": GATEWAY_TLS, "name": "https", "protocol": "HTTPS"},
+                "hosts": self.one([["shop.example"], ["*.example"], ["*"]]),
+                "tls": tls,
+            }
+        )
+        if self.often(0.4):
+            servers.append(
+                {
+                    "port": {"number": GATEWAY_TLS, "name": "other", "protocol": "HTTPS"},
+                    "hosts": ["other.test"],
+                    "tls": {"mode": "SIMPLE", "credentialName": "edge"},
+                    "name": "other",
+                }
+            )
+        spec = {"selector": {"istio": "ingressgateway"}, "servers": servers}
+        return [_object("Gateway", "edge", spec, namespace="istio-system")]
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    def sidecar_call(self) -> Call:
+        kind = self.luck.random()
+        if kind < 0.6:
+            return self.request(self.outbound())
+        if kind < 0.72:
+            port, address = self.one(
+                [(TCP, "127.10.0.4"), (TLS, "127.10.0.5"), (AUTO, "127.10.0.3"), (HTTP, "127.0.9.9"), (9, "127.0.9.9")]
+            )
+            tls = CallTls.TLS if self.often(0.5) else CallTls.PLAINTEXT
+            sni = self.one(["", "known.example.com", "a.wild.example"])
+            return Call(address, port, protocol=CallProtocol.TCP, tls=tls, sni=sni if tls is CallTls.TLS else "")
+        port = self.one([21090, 21091, 21092, 21095])
+        call = Call(CALLER, port, mode=CallMode.INBOUND, protocol=self.one([CallProtocol.HTTP, CallProtocol.TCP]))
+        call = call._replace(tls=self.one(list(CallTls)), host="page", path=self.one(_PATHS))
+        if call.tls is CallTls.MUTUAL and self.often(0.15):
+            call = call._replace(authority=STRANGER)
+        if call.tls is not CallTls.PLAINTEXT and self.often(0.3):
+            call = call._replace(alpn=self.one([("h2", "http/1.1"), ("istio",), ("istio-http/1.1", "istio"), ()]))
+        return call
+
+    def outbound(self) -> Call:
+        address, port, host = self.one(
+            [
+                ("127.10.0.1", HTTP, "reviews"),
+                ("127.10.0.1", HTTP, "reviews"),
+                ("127.10.0.1", HTTP, "reviews.default.svc.cluster.local"),
+                ("127.10.0.3", AUTO, "web"),
+                ("127.0.9.9", HTTP, self.one(_OUTSIDE)),
+                ("127.0.8.1", HTTP, "known.example.com"),
+            ]
+        )
+        if self.often(0.4):
+            host = f"{host}:{port}"
+        if self.often(0.1):
+            host = host.upper()
+        return Call(address, port, host=host)
+
+    def request(self, call: Call) -> Call:
+        headers = {name: self.one(values) for name, values in _HEADERS.items() if self.often(0.35)}
+        method = self.one(_METHODS) if self.often(0.4) else "GET"
+        if self.often(0.25):
+            headers["origin"] = self.one(_ORIGINS)
+            if method == "OPTIONS":
+                headers["access-control-request-method"] = "GET"
+        if self.often(0.1):
+            headers["content-type"] = "application/grpc"
+        return call._replace(path=self.one(_PATHS), method=method, headers=tuple(headers.items()))
+
+    def gateway_call(self) -> Call:
+        host = self.one(["shop.example", "a.wild.example", "x.example", "other.test", "nobody.test"])
+        if self.often(0.6):
+            if self.often(0.3):
+                host = f"{host}:{GATEWAY_HTTP}"
+            return self.request(Call("127.0.6.1", GATEWAY_HTTP, mode=CallMode.GATEWAY, host=host))
+        tls = self.one([CallTls.PLAINTEXT, CallTls.TLS, CallTls.TLS, CallTls.MUTUAL, CallTls.MUTUAL])
+        call = Call("127.0.6.1", GATEWAY_TLS, mode=CallMode.GATEWAY, host=host, tls=tls)
+        if tls is not CallTls.PLAINTEXT:
+            call = call._replace(sni=host if self.often(0.8) else "other.test", alpn=("http/1.1",))
+        if tls is CallTls.MUTUAL and self.often(0.5):
+            call = call._replace(authority="kubernetes://edge-cacert")
+        return self.request(call)
+
+
+def _object(kind: str, name: str, spec: Json, *, namespace: str = "default", group: str = "networking") -> Json:
+    return {
+        "apiVersion": f"{group}.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec,
+    }
