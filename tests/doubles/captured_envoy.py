@@ -18,7 +18,7 @@ import signal
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple
 
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -87,14 +87,15 @@ def holds(db: Engine, client: ClientTraits) -> dict[tuple[ResourceType, str], Fr
 class CapturedEnvoy:
     """A running one. Each call is told from others by the address that it claims to come from."""
 
-    def __init__(self, entrances: Mapping[str, int], contexts: Mapping[str, ssl.SSLContext]) -> None:
+    def __init__(self, entrances: Mapping[str, int], context: Callable[[str], ssl.SSLContext]) -> None:
         self._entrances = entrances
-        self._contexts = contexts
+        self._context = context
 
     async def call(self, call: Call, number: int) -> Response | None:
-        """Make a call; `number` tells it from the others, up to 60,000."""
+        """Make a call; `number` tells it from the others, up to 60,000. None: it is closed, or nobody listens."""
         entrance = self._entrances.get(call.mode if call.mode is not CallMode.GATEWAY else str(call.port))
-        assert entrance, f"nobody listens for {call}"
+        if entrance is None:
+            return None
         reader, writer = await asyncio.open_connection("127.0.0.1", entrance)
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
@@ -102,7 +103,10 @@ class CapturedEnvoy:
                 source = source_of(number, six=family == "TCP6")
                 writer.write(f"PROXY {family} {source} {call.address} {_port(number)} {call.port}\r\n".encode())
                 if call.tls is not CallTls.PLAINTEXT:
-                    await writer.start_tls(self._context(call), server_hostname=call.sni or None)
+                    context = self._context(call.authority if call.tls is CallTls.MUTUAL else "")
+                    if call.offers:
+                        context.set_alpn_protocols(list(call.offers))
+                    await writer.start_tls(context, server_hostname=call.sni or None)
                 return await self._exchange(reader, writer, call, number)
         except (OSError, asyncio.IncompleteReadError, ValueError, IndexError):
             return None
@@ -122,13 +126,6 @@ class CapturedEnvoy:
         lines += [f"{name}: {value}" for name, value in call.headers]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         return await _response(reader, body=call.method != "HEAD")
-
-    def _context(self, call: Call) -> ssl.SSLContext:
-        who = call.authority if call.tls is CallTls.MUTUAL else ""
-        context = self._contexts[who]
-        if call.offers:
-            context.set_alpn_protocols(list(call.offers))
-        return context
 
 
 async def _response(reader: asyncio.StreamReader, *, body: bool) -> Response:
@@ -156,10 +153,13 @@ def _port(number: int) -> int:
 async def captured_envoy(
     folder: pathlib.Path,
     held: Mapping[tuple[ResourceType, str], Fragment],
-    contexts: Mapping[str, ssl.SSLContext],
+    context: Callable[[str], ssl.SSLContext],
     replace: Mapping[str, str],
 ) -> AsyncIterator[CapturedEnvoy]:
-    """An Envoy for the time of an `async with`. It ends in peace, so that its log is whole (see `log_lines`)."""
+    """An Envoy for the time of an `async with`. It ends in peace, so that its log is whole (see `log_lines`).
+
+    `context` makes the TLS context of clients whose certificate an authority has signed; "" are those without one.
+    """
     envoy = FileEnvoy(folder, {**replace, LOG: str(folder / "access.json")}, bind=False)
     entrances: dict[str, int] = {}
     listeners = [_with_entrance(found.body, entrances) for (kind, _), found in held.items() if kind is _LISTENER]
@@ -183,7 +183,7 @@ async def captured_envoy(
         async with asyncio.timeout(_START_TIMEOUT):
             await _ready(envoy, process)
         assert envoy.errors() == []
-        yield CapturedEnvoy(entrances, contexts)
+        yield CapturedEnvoy(entrances, context)
         process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(process.wait(), _START_TIMEOUT)
     finally:
@@ -273,6 +273,9 @@ class Servers:
             head = await _peek(connection)
         except OSError:
             connection.close()
+            return
+        if head.startswith((b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n")):
+            connection.close()  # Where it went is in the log.
             return
         tls = hello(head) if head[:1] == b"\x16" else None
         reader = asyncio.StreamReader()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from doubles.captured_envoy import CASE, Seen, Servers, captured_envoy, holds, log_lines, serving
 from doubles.certificates import Authority, Identity, write_identity
-from doubles.generated_calls import STRANGER, World, world
+from doubles.generated_calls import CLIENTS, STRANGER, world
 from doubles.meshes import Mesh
 from ostria.analysis.simulation import Call, CallProtocol, CallTls, Failure, Holdings, Outcome
 from ostria.analysis.simulation.call import MESH_ROOTS
@@ -22,6 +22,7 @@ from ostria.mesh.clients import traits_of
 from ostria.mesh.traits import ClientTraits
 
 _EDGE = "kubernetes://edge-cacert"
+_CERTIFICATES = "/certs"
 _AT_ONCE = 8
 _PATIENCE = 3.0
 
@@ -56,7 +57,7 @@ class Stage(NamedTuple):
 
     folder: pathlib.Path
     servers: Servers
-    contexts: Mapping[str, ssl.SSLContext]
+    identities: Mapping[str, Identity | None]
     identity: Identity
     secrets: tuple[str, ...]
 
@@ -87,18 +88,27 @@ def stage(folder: pathlib.Path, servers: Servers, mesh: Authority) -> Stage:
     """Certificates for everybody."""
     edge = Authority()
     shown = edge.issue("shop.example", "other.test")
-    contexts = {
-        "": _client(folder, None),
-        MESH_ROOTS: _client(folder, mesh.issue("spiffe://cluster.local/ns/default/sa/default")),
-        _EDGE: _client(folder, edge.issue("client.example")),
-        STRANGER: _client(folder, Authority().issue("spiffe://cluster.local/ns/default/sa/default")),
+    own = mesh.issue("spiffe://cluster.local/ns/default/sa/default")
+    clients = Authority()
+    identities = {
+        "": None,
+        MESH_ROOTS: own,
+        _EDGE: edge.issue("client.example"),
+        CLIENTS: clients.issue("client.example"),
+        STRANGER: Authority().issue("spiffe://cluster.local/ns/default/sa/default"),
     }
+    for name, content in (
+        ("own.pem", own.certificate),
+        ("own.key", own.key),
+        ("roots.pem", own.roots),
+        ("clients.pem", clients.certificate),
+    ):
+        (folder / name).write_bytes(content)
     secret = _secret("edge", {"tls.crt": shown.certificate, "tls.key": shown.key, "ca.crt": edge.certificate})
-    identity = mesh.issue("spiffe://cluster.local/ns/default/sa/default")
-    return Stage(folder, servers, contexts, identity, (secret,))
+    return Stage(folder, servers, identities, own, (secret,))
 
 
-async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int) -> tuple[list[Pair], list[World]]:
+async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int) -> list[Pair]:
     """Every call of the worlds that the seeds come to, made at real Envoys."""
     mesh = Authority()
     own = mesh.issue("spiffe://cluster.local/ns/default/sa/default")
@@ -106,12 +116,10 @@ async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int) ->
     context.load_cert_chain(*_files(folder, own))
     context.set_alpn_protocols(["istio-http/1.1", "istio", "http/1.1"])
     pairs: list[Pair] = []
-    worlds: list[World] = []
     async with serving(context) as servers:
         shared = stage(folder, servers, mesh)
         for seed in seeds:
             drawn = world(seed, port=servers.port, secrets=shared.secrets, calls=calls)
-            worlds.append(drawn)
             db = Mesh(*drawn.texts).db
             for pod, made in (("default/page", drawn.sidecar), ("istio-system/gateway", drawn.gateway)):
                 namespace, name = pod.split("/")
@@ -120,7 +128,7 @@ async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int) ->
                 place = folder / f"{seed}-{name}"
                 place.mkdir()
                 pairs += await _made(place, shared, seed, db, client, made)
-    return pairs, worlds
+    return pairs
 
 
 async def _made(
@@ -128,8 +136,12 @@ async def _made(
 ) -> list[Pair]:
     calls = list(calls)
     shared.servers.seen.clear()
-    replace = write_identity(folder, shared.identity)
-    async with captured_envoy(folder, holds(db, client), shared.contexts, replace) as envoy:
+    replace = {**write_identity(folder, shared.identity), _CERTIFICATES: str(shared.folder)}
+
+    def context(authority: str) -> ssl.SSLContext:
+        return _client(shared.folder, shared.identities[authority])
+
+    async with captured_envoy(folder, holds(db, client), context, replace) as envoy:
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def make(number: int, call: Call) -> Any:
@@ -223,7 +235,7 @@ def disagreements(held: Holdings, outcome: Outcome, seen: Seen) -> list[str]:
         same(f"answer's {name}", True, value in [part.strip() for part in headers.get(name, "").split(",")])
     if outcome.answer is not None:
         same("status", outcome.answer.status, status)
-        same("cluster", "", cluster)
+        same("host", "", seen.log.get("host", ""))
         for name, value in outcome.answer.headers:
             same(f"answer's {name}", value, headers.get(name))
         return found
@@ -231,13 +243,14 @@ def disagreements(held: Holdings, outcome: Outcome, seen: Seen) -> list[str]:
 
 
 def _sent(held: Holdings, outcome: Outcome, seen: Seen, cluster: str, status: int) -> list[str]:
+    flags = seen.log.get("flags", "")
     chosen = next((share for share in outcome.shares if share.cluster == cluster and share.share > 0), None)
-    if chosen is None and not cluster and "NC" in seen.log["flags"] and "NC" in _flags(outcome):
+    if chosen is None and not cluster and "NC" in flags and "NC" in _flags(outcome):
         return []
     if chosen is None:
         return [f"cluster: said {[share.cluster for share in outcome.shares if share.share > 0]}, was {cluster!r}"]
     if not chosen.exists or not chosen.members:
-        return [] if "UH" in seen.log["flags"] else [f"flags: said UH, was {seen.log['flags']}"]
+        return [] if "UH" in flags else [f"flags: said UH, was {flags}"]
     host = seen.log.get("host", "").rpartition(":")[0].strip("[]")
     if host not in {member.address for member in chosen.members}:
         return [f"host: said {[member.address for member in chosen.members]}, was {host!r}"]

@@ -12,17 +12,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from doubles.captured_envoy import LOGGING
 from doubles.meshes import endpoint_slice, pod, service
 from ostria.analysis.simulation import Call, CallMode, CallProtocol, CallTls
+from ostria.resources import read_text
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
 HTTP, GRPC, AUTO, TCP, TLS = 21080, 21081, 21082, 21083, 21084
-GATEWAY_HTTP, GATEWAY_TLS, GATEWAY_TCP = 21180, 21443, 21445
+GATEWAY_HTTP, GATEWAY_TLS, GATEWAY_PASSED, GATEWAY_TCP = 21180, 21443, 21444, 21445
 CALLER = "127.0.5.1"
 STRANGER = "stranger"
+CLIENTS = "/certs/clients.pem"
 
 _PATHS = (
     "/", "/a", "/a/", "/a/b", "/A/b", "/ab", "/a?q=1", "/a/b?q=one&r=2&q=two", "/x.y", "/a/../b", "/a//b", "/a%2Fb/%41",
@@ -52,30 +56,31 @@ def world(seed: int, *, port: int, secrets: Iterable[str] = (), calls: int = 40)
 
 
 def fields_of(documents: Iterable[Json]) -> Counter[str]:
-    """How often each field of the objects' specs is written: `VirtualService.http.match.uri.prefix`."""
+    """How often each field is written in the objects' specs, by the type that it belongs to: `StringMatch.prefix`."""
     found: Counter[str] = Counter()
     for document in documents:
-        _count(found, document["kind"], document["spec"])
+        for change in read_text(json.dumps(document), "drawn.yaml").changes:
+            assert change.object is not None, change.problems
+            _count(found, change.object.spec)  # type: ignore[attr-defined]
     return found
 
 
-def _count(found: Counter[str], path: str, value: Any) -> None:
-    if isinstance(value, Mapping):
-        peoples = path.rpartition(".")[2] in _MAPS and not value.keys() <= {"request", "response"}
-        for name, below in value.items():
-            key = "*" if peoples else name
-            found[f"{path}.{key}"] += 1
-            _count(found, f"{path}.{key}", below)
-    elif isinstance(value, list):
+def _count(found: Counter[str], value: Any) -> None:
+    if isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            written = getattr(value, field.name)
+            if written != field.default:
+                found[f"{type(value).__name__}.{field.encode_name}"] += 1
+                _count(found, written)
+    elif isinstance(value, Mapping):
+        for below in value.values():
+            _count(found, below)
+    elif isinstance(value, tuple | list):
         for below in value:
-            _count(found, path, below)
+            _count(found, below)
 
 
-# Fields whose keys are people's own words.
-_MAPS = {
-    "headers", "withoutHeaders", "queryParams", "set", "add", "sourceLabels", "labels", "selector", "portLevelMtls",
-    "matchLabels",
-}  # fmt: skip
+_OF_PORTS = ("loadBalancer", "connectionPool", "outlierDetection")
 
 
 class _Draw:
@@ -104,6 +109,8 @@ class _Draw:
             config["outboundTrafficPolicy"] = {"mode": "REGISTRY_ONLY"}
         documents = [
             *(self.virtual_service(at) for at in range(self.luck.randint(2, 6))),
+            *self.delegates(),
+            *self.sidecars(),
             *self.destination_rules(),
             *self.peers(),
             *self.entries(),
@@ -170,17 +177,28 @@ class _Draw:
             spec: Json = {
                 "hosts": ["known.example.com"],
                 "location": self.one(["MESH_EXTERNAL", "MESH_INTERNAL"]),
-                "resolution": "STATIC",
+                "resolution": self.one(["STATIC", "STATIC", "DNS"]),
                 "ports": [{"number": HTTP, "name": "http", "protocol": "HTTP", "targetPort": self.port}],
                 "endpoints": [
                     {"address": "127.0.8.1", "labels": {"version": "v1"}, "weight": 2},
-                    {"address": "127.0.8.2", "ports": {"http": self.port}, "locality": "r/z"},
+                    {
+                        "address": "127.0.8.2",
+                        "ports": {"http": self.port},
+                        "locality": "r/z",
+                        "serviceAccount": "known",
+                    },
                 ],
             }
-            if self.often(0.4):
+            if self.often(0.2):
+                spec["resolution"] = "STATIC"
+                spec["workloadSelector"] = {"labels": {"app": "reviews"}}
+                del spec["endpoints"]
+            if self.often(0.5):
                 spec["addresses"] = ["127.10.1.1"]
-            if self.often(0.3):
+            if self.often(0.4):
                 spec["exportTo"] = [self.one([".", "*"])]
+            if self.often(0.4):
+                spec["subjectAltNames"] = ["spiffe://cluster.local/ns/default/sa/default"]
             if self.often(0.3):
                 spec["ports"].append({"number": TLS, "name": "tls", "protocol": "TLS", "targetPort": self.port})
             found.append(_object("ServiceEntry", "known", spec))
@@ -211,7 +229,7 @@ class _Draw:
     def destination_rules(self) -> list[Json]:
         found = []
         for host in ("reviews", "ratings", "web", "db", "known.example.com"):
-            if not self.often(0.6):
+            if not self.often(0.75):
                 continue
             spec: Json = {"host": host}
             if self.often(0.6):
@@ -220,6 +238,8 @@ class _Draw:
                 spec["subsets"] = [self.subset(name) for name in self.some(["v1", "v2", "v3"], 3)]
             if self.often(0.2):
                 spec["exportTo"] = [self.one([".", "*"])]
+            elif self.often(0.15):
+                spec["workloadSelector"] = {"matchLabels": {"app": self.one(["page", "other"])}}
             found.append(_object("DestinationRule", host.partition(".")[0], spec))
         return found
 
@@ -240,38 +260,93 @@ class _Draw:
                 "tcp": {"maxConnections": 1000, "connectTimeout": "5s", "tcpKeepalive": {"time": "60s", "probes": 3}},
                 "http": {"http1MaxPendingRequests": 100, "maxRequestsPerConnection": self.one([0, 1]), "maxRetries": 5},
             }
-        if self.often(0.2):
-            found["outlierDetection"] = {"consecutive5xxErrors": 50, "interval": "10s", "baseEjectionTime": "10s"}
+            if self.often(0.5):
+                found["connectionPool"]["http"] |= {
+                    "http2MaxRequests": 100, "idleTimeout": "60s", "maxConcurrentStreams": 100,
+                    **self.one([{"h2UpgradePolicy": "DO_NOT_UPGRADE"}, {"useClientProtocol": True}]),
+                }  # fmt: skip
+            if self.often(0.5):
+                found["connectionPool"]["tcp"] |= {"maxConnectionDuration": "60s", "idleTimeout": "60s"}
+                found["connectionPool"]["tcp"]["tcpKeepalive"]["interval"] = "10s"
+        locality = found.get("loadBalancer", {}).get("localityLbSetting", {})
+        if self.often(0.2) or locality.keys() & {"failover", "failoverPriority"}:
+            many = self.one(["consecutive5xxErrors", "consecutive5xxErrors", "consecutiveErrors"])
+            found["outlierDetection"] = {many: 50, "interval": "10s", "baseEjectionTime": "10s"}
+            if self.often(0.5):
+                found["outlierDetection"] |= {
+                    "consecutiveGatewayErrors": 50, "maxEjectionPercent": 10, "minHealthPercent": 10,
+                    "splitExternalLocalOriginErrors": True, "consecutiveLocalOriginFailures": 50,
+                }  # fmt: skip
+        if self.often(0.07):
+            host = {"targetHost": "proxied.example", "targetPort": 443}
+            found["tunnel"] = self.one([host, {**host, "protocol": self.one(["CONNECT", "POST"])}])
+        elif self.often(0.1):
+            found["proxyProtocol"] = {"version": self.one(["V1", "V2", "V2"])}
+        if self.often(0.12):
+            found["retryBudget"] = {"percent": 30.0, "minRetryConcurrency": 4}
         if whole and self.often(0.3):
-            found["portLevelSettings"] = [{"port": {"number": HTTP}, "tls": self.client_tls()}]
+            own = {name: each for name, each in self.policy().items() if name in _OF_PORTS}
+            found["portLevelSettings"] = [{"port": {"number": HTTP}, "tls": self.client_tls(), **own}]
         return found or {"loadBalancer": self.load_balancer()}
 
     def load_balancer(self) -> Json:
         if self.often(0.5):
-            return {"simple": self.one(["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"])}
+            found: Json = {"simple": self.one(["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"])}
+            if found["simple"] != "RANDOM" and self.often(0.6):
+                found |= self.one(
+                    [
+                        {"warmup": {"duration": "5s", "minimumPercent": 10.0, "aggression": 2.0}},
+                        {"warmupDurationSecs": "5s"},
+                    ]
+                )
+            if self.often(0.7):
+                found["localityLbSetting"] = self.one(
+                    [
+                        {"enabled": False},
+                        {"distribute": [{"from": "r/z", "to": {"r/z": 100}}]},
+                        {"failover": [{"from": "r", "to": "s"}]},
+                        {"failoverPriority": ["version"]},
+                    ]
+                )
+            return found
         key: Json = self.one(
             [
                 {"httpHeaderName": "x-a"},
-                {"httpCookie": {"name": "sid", "ttl": "0s"}},
+                {
+                    "httpCookie": {
+                        "name": "sid",
+                        "ttl": "1s",
+                        "path": "/",
+                        "attributes": [{"name": "SameSite", "value": "Strict"}],
+                    }
+                },
                 {"useSourceIp": True},
                 {"httpQueryParameterName": "q"},
             ]
         )
-        table: Json = self.one([{}, {"ringHash": {"minimumRingSize": 64}}, {"maglev": {"tableSize": 251}}])
+        table: Json = self.one(
+            [{"minimumRingSize": 64}, {"ringHash": {"minimumRingSize": 64}}, {"maglev": {"tableSize": 251}}]
+        )
         return {"consistentHash": {**key, **table}}
 
     def client_tls(self) -> Json:
-        mode = self.one(["DISABLE", "ISTIO_MUTUAL", "SIMPLE"])
+        mode = self.one(["DISABLE", "ISTIO_MUTUAL", "SIMPLE", "MUTUAL"])
+        if mode == "MUTUAL":
+            files = {"clientCertificate": "/certs/own.pem", "privateKey": "/certs/own.key"}
+            return {"mode": mode, **files, "caCertificates": "/certs/roots.pem", "sni": "sni.example"}
         if mode == "SIMPLE":
             return {"mode": mode, "sni": "sni.example", "insecureSkipVerify": True}
-        return {"mode": mode}
+        found: Json = {"mode": mode}
+        if mode == "ISTIO_MUTUAL" and self.often(0.5):
+            found["subjectAltNames"] = ["spiffe://cluster.local/ns/default/sa/default"]
+        return found
 
     # --- routes ---------------------------------------------------------------------------------------------------
 
     def virtual_service(self, at: int) -> Json:
         gateway = self.often(0.45)
         if gateway:
-            hosts = self.one([["*"], ["shop.example"], ["*.example"], ["*"], ["shop.example", "a.wild.example"]])
+            hosts = self.one([["*"], ["*"], ["*.example"], ["*"], ["shop.example", "a.wild.example"]])
             gateways = self.one([["istio-system/edge"], ["istio-system/edge", "mesh"]])
             if "mesh" in gateways and "*" in hosts:
                 hosts = ["shop.example"]
@@ -284,6 +359,8 @@ class _Draw:
         if gateways:
             spec["gateways"] = gateways
         spec["http"] = [self.rule() for _ in range(self.luck.randint(1, 4))]
+        if self.often(0.8) and "route" in spec["http"][-1]:
+            spec["http"][-1].pop("match", None)
         for rule in spec["http"][:-1]:
             # What comes after a rule for everything is never reached, and refused.
             rule.setdefault("match", [{"uri": {"exact": "/a/b"}}])
@@ -291,13 +368,53 @@ class _Draw:
             spec["exportTo"] = [self.one([".", "*"])]
         return _object("VirtualService", f"vs-{at}", spec)
 
-    def rule(self) -> Json:
+    def delegates(self) -> list[Json]:
+        rules = [self.rule(onward=True) for _ in range(2)]
+        for rule in rules:
+            rule["match"] = [{"uri": {"prefix": self.one(["/a/b", "/b/c", "/a"])}}]
+            rule.pop("redirect", None)
+            if not rule.keys() & {"route", "directResponse"}:
+                rule["directResponse"] = {"status": 418}
+        return [_object("VirtualService", "onward", {"http": rules})]
+
+    def sidecars(self) -> list[Json]:
+        if not self.often(0.5):
+            return []
+        spec: Json = {}
+        if self.often(0.6):
+            spec["workloadSelector"] = {"labels": {"app": "page"}}
+        if self.often(0.7):
+            hosts = self.one(
+                [["*/*"], ["./*", "istio-system/*"], ["*/*"], ["default/reviews.default.svc.cluster.local"], ["~/*"]]
+            )
+            spec["egress"] = [{"hosts": hosts}]
+            if self.often(0.4):
+                port = {"number": HTTP, "protocol": "HTTP", "name": "http"}
+                spec["egress"].insert(0, {"port": port, "hosts": ["./reviews.default.svc.cluster.local"]})
+        if self.often(0.5):
+            spec["outboundTrafficPolicy"] = {"mode": self.one(["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY"])}
+        if self.often(0.4):
+            spec["inboundConnectionPool"] = {"tcp": {"maxConnections": 100}}
+        if self.often(0.9) and "workloadSelector" in spec:
+            spec["ingress"] = [
+                {
+                    "port": {"number": 21095, "protocol": self.one(["HTTP", "TCP"]), "name": "own"},
+                    "defaultEndpoint": f"127.0.0.1:{self.port}",
+                    **self.one([{}, {"connectionPool": {"http": {"http1MaxPendingRequests": 10}}}]),
+                }
+            ]
+        return [_object("Sidecar", "own", spec)] if spec.keys() - {"workloadSelector"} else []
+
+    def rule(self, *, onward: bool = False) -> Json:
         self.rules += 1
         found: Json = {"name": f"rule-{self.rules}"} if self.often(0.7) else {}
         if self.often(0.9):
             found["match"] = [self.match() for _ in range(self.luck.randint(1, 2))]
         kind = self.luck.random()
-        if kind < 0.18:
+        if kind < 0.06 and found.get("match") and not onward:
+            found = {"match": [{"uri": {"prefix": "/"}}], "delegate": {"name": "onward", "namespace": "default"}}
+            return found
+        if kind < 0.2:
             found["redirect"] = self.redirect(found.get("match", []))
         elif kind < 0.3:
             found["directResponse"] = {"status": self.one([200, 403, 418, 503])}
@@ -305,7 +422,7 @@ class _Draw:
                 found["directResponse"]["body"] = self.one([{"string": "no"}, {"bytes": "bm8="}])
         else:
             self.forward(found)
-        if self.often(0.25) and "redirect" not in found:
+        if self.often(0.3) and "redirect" not in found:
             found["fault"] = self.fault()
         if self.often(0.3):
             found["headers"] = self.headers()
@@ -348,7 +465,13 @@ class _Draw:
             copy = {"host": self.one(["web", "reviews"])}
             if self.often(0.5):
                 found["mirror"] = copy
-                found["mirrorPercentage"] = {"value": self.one([0.0, 100.0])}
+                found |= self.one(
+                    [
+                        {"mirrorPercentage": {"value": 0.0}},
+                        {"mirrorPercentage": {"value": 100.0}},
+                        {"mirrorPercent": self.one([0, 100])},
+                    ]
+                )
             else:
                 found["mirrors"] = [{"destination": copy, "percentage": {"value": 100.0}}]
 
@@ -367,13 +490,13 @@ class _Draw:
     def redirect(self, matches: list[Json]) -> Json:
         found: Json = {}
         prefixed = bool(matches) and all("prefix" in match.get("uri", {}) for match in matches)
-        if prefixed and self.often(0.5):
+        if prefixed and self.often(0.8):
             found["prefixRewrite"] = self.one(["/moved", "/moved/"])
         elif self.often(0.6):
             found["uri"] = self.one(["/moved", "/moved?fixed=1"])
         if self.often(0.5):
             found["authority"] = "elsewhere.example"
-        if self.often(0.3):
+        if self.often(0.4):
             found["scheme"] = self.one(["https", "http"])
         if self.often(0.3):
             found["port"] = 8443
@@ -386,13 +509,16 @@ class _Draw:
     def fault(self) -> Json:
         found: Json = {}
         if self.often(0.5):
-            found["delay"] = {"fixedDelay": "5ms", "percentage": {"value": self.one([0.0, 100.0])}}
+            share: Json = self.one([{"percentage": {"value": 0.0}}, {"percentage": {"value": 100.0}}, {"percent": 100}])
+            found["delay"] = {"fixedDelay": "5ms", **share}
         if self.often(0.6) or not found:
             error = self.one([{"httpStatus": 418}, {"httpStatus": 500}, {"grpcStatus": "UNAVAILABLE"}])
-            found["abort"] = {**error, "percentage": {"value": self.one([0.0, 50.0, 100.0])}}
+            found["abort"] = {**error, "percentage": {"value": self.one([0.0, 50.0, 100.0, 100.0])}}
         return found
 
     def cors(self) -> Json:
+        if self.often(0.2):
+            return {"allowOrigin": ["https://a.example"], "allowMethods": ["GET"]}
         found: Json = {
             "allowOrigins": [
                 self.one([{"exact": "https://a.example"}, {"prefix": "https://"}, {"regex": "https://.*[.]example"}])
@@ -416,7 +542,7 @@ class _Draw:
             if operation == "remove":
                 found["remove"] = [f"{word}b"]
             else:
-                found[operation] = {f"{word}{self.one('ac')}": self.one(["new", "100%%", "v"])}
+                found[operation] = {f"{word}{self.one('abbc')}": self.one(["new", "100%%", "v"])}
         return found
 
     def match(self) -> Json:
@@ -468,10 +594,10 @@ class _Draw:
         servers = [
             {
                 "port": {"number": GATEWAY_HTTP, "name": "http", "protocol": "HTTP"},
-                "hosts": self.one([["*"], ["*"], ["shop.example"], ["*.example", "shop.example"], ["default/*"]]),
+                "hosts": self.one([["*"], ["*"], ["*"], ["*.example", "shop.example"], ["default/*"]]),
             }
         ]
-        if self.often(0.15):
+        if self.often(0.2):
             servers[0]["tls"] = {"httpsRedirect": True}
         mode = self.one(["SIMPLE", "MUTUAL", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"])
         tls: Json = {"mode": mode}
@@ -479,10 +605,20 @@ class _Draw:
             tls["credentialName"] = "edge"
         if self.often(0.3):
             tls["minProtocolVersion"] = "TLSV1_2"
+            tls["maxProtocolVersion"] = "TLSV1_3"
+        if mode == "SIMPLE" and self.often(0.4):
+            del tls["credentialName"]
+            tls |= {"serverCertificate": "/certs/own.pem", "privateKey": "/certs/own.key"}
+        if mode == "MUTUAL" and self.often(0.6):
+            del tls["credentialName"]
+            tls |= {"serverCertificate": "/certs/own.pem", "privateKey": "/certs/own.key"}
+            tls["caCertificates"] = CLIENTS
+        if mode != "ISTIO_MUTUAL" and self.often(0.3):
+            tls["cipherSuites"] = ["ECDHE-ECDSA-AES256-GCM-SHA384"]
         servers.append(
             {
                 "port": {"number": GATEWAY_TLS, "name": "https", "protocol": "HTTPS"},
-                "hosts": self.one([["shop.example"], ["*.example"], ["*"]]),
+                "hosts": self.one([["*"], ["*.example"], ["*"]]),
                 "tls": tls,
             }
         )
@@ -495,8 +631,85 @@ class _Draw:
                     "name": "other",
                 }
             )
+        servers += self.byte_servers()
+        for server in servers:
+            if self.often(0.15) and server["port"]["number"] != GATEWAY_TLS:
+                server["bind"] = "127.0.6.1"
+            if self.often(0.2):
+                server["name"] = f"server-{server['port']['name']}"
         spec = {"selector": {"istio": "ingressgateway"}, "servers": servers}
-        return [_object("Gateway", "edge", spec, namespace="istio-system")]
+        return [_object("Gateway", "edge", spec, namespace="istio-system"), *self.byte_routes()]
+
+    def byte_servers(self) -> list[Json]:
+        return [
+            {
+                "port": {"number": GATEWAY_PASSED, "name": "tls", "protocol": "TLS"},
+                "hosts": self.one([["*"], ["shop.example", "x.example"], ["*.example"]]),
+                "tls": {"mode": "PASSTHROUGH"},
+            },
+            {"port": {"number": GATEWAY_TCP, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]},
+        ]
+
+    def byte_routes(self) -> list[Json]:
+        """VirtualServices for bytes: at the gateway, and beside workloads."""
+        found = []
+        if self.often(0.8):
+            tls = [
+                {"match": [self.tls_match(["shop.example"])], "route": self.byte_targets()},
+                {"match": [self.tls_match(["*.example"], port=GATEWAY_PASSED)], "route": self.byte_targets()},
+            ]
+            tcp = [{"match": [{"port": GATEWAY_TCP}], "route": self.byte_targets()}]
+            spec = {"hosts": ["*.example", "*.test"], "gateways": ["istio-system/edge"], "tls": tls, "tcp": tcp}
+            found.append(_object("VirtualService", "bytes", spec))
+        if self.often(0.5):
+            rule: Json = {"route": self.byte_targets()}
+            if self.often(0.8):
+                rule["match"] = [self.byte_match(TCP) for _ in range(2)]
+            found.append(_object("VirtualService", "db", {"hosts": ["db"], "tcp": [rule]}))
+        if self.often(0.5):
+            rule = {"match": [self.tls_match(["vault.default.svc.cluster.local"])], "route": self.byte_targets()}
+            spec = {"hosts": ["vault.default.svc.cluster.local"], "tls": [rule]}
+            found.append(_object("VirtualService", "vault", spec))
+        return found
+
+    def byte_match(self, port: int) -> Json:
+        found: Json = {"port": port} if self.often(0.5) else {}
+        if self.often(0.3):
+            found["destinationSubnets"] = [self.one(["127.10.0.0/16", "127.99.0.0/16"])]
+        if self.often(0.3):
+            found["sourceLabels"] = {"version": self.one(["v1", "v9"])}
+        if self.often(0.3):
+            found["sourceNamespace"] = self.one(["default", "other"])
+        if self.often(0.3):
+            found["gateways"] = ["mesh"]
+        if self.often(0.5):
+            found["sourceSubnet"] = self.one(["127.77.0.0/16", "127.78.0.0/16"])
+        return found or {"port": port}
+
+    def tls_match(self, names: list[str], *, port: int = 0) -> Json:
+        found: Json = {"sniHosts": names}
+        if port and self.often(0.7):
+            found["port"] = port
+        if not port:
+            found |= {key: value for key, value in self.byte_match(TLS).items() if key not in ("port", "sourceSubnet")}
+            if "gateways" in found:
+                found["gateways"] = [self.one(["mesh", "istio-system/edge"])]
+        return found
+
+    def byte_targets(self) -> list[Json]:
+        def target(host: str, port: int, subset: str = "") -> Json:
+            found: Json = {"destination": {"host": host, "port": {"number": port}}}
+            if subset:
+                found["destination"]["subset"] = subset
+            return found
+
+        found = self.one(
+            [[target("db", TCP)], [target("vault", TLS)], [target("db", TCP, "v1"), target("db", TCP, "v3")]]
+        )
+        if len(found) > 1:
+            for each, weight in zip(found, self.one([(1, 1), (90, 10), (0, 100)]), strict=True):
+                each["weight"] = weight
+        return found
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -509,7 +722,7 @@ class _Draw:
                 [(TCP, "127.10.0.4"), (TLS, "127.10.0.5"), (AUTO, "127.10.0.3"), (HTTP, "127.0.9.9"), (9, "127.0.9.9")]
             )
             tls = CallTls.TLS if self.often(0.5) else CallTls.PLAINTEXT
-            sni = self.one(["", "known.example.com", "a.wild.example"])
+            sni = self.one(["", "vault.default.svc.cluster.local", "vault.default.svc.cluster.local", "a.wild.example"])
             return Call(address, port, protocol=CallProtocol.TCP, tls=tls, sni=sni if tls is CallTls.TLS else "")
         port = self.one([21090, 21091, 21092, 21095])
         call = Call(CALLER, port, mode=CallMode.INBOUND, protocol=self.one([CallProtocol.HTTP, CallProtocol.TCP]))
@@ -517,7 +730,7 @@ class _Draw:
         if call.tls is CallTls.MUTUAL and self.often(0.15):
             call = call._replace(authority=STRANGER)
         if call.tls is not CallTls.PLAINTEXT and self.often(0.3):
-            call = call._replace(alpn=self.one([("h2", "http/1.1"), ("istio",), ("istio-http/1.1", "istio"), ()]))
+            call = call._replace(alpn=self.one([("x", "http/1.1"), ("istio",), ("istio-http/1.1", "istio"), ()]))
         return call
 
     def outbound(self) -> Call:
@@ -549,17 +762,23 @@ class _Draw:
         return call._replace(path=self.one(_PATHS), method=method, headers=tuple(headers.items()))
 
     def gateway_call(self) -> Call:
-        host = self.one(["shop.example", "a.wild.example", "x.example", "other.test", "nobody.test"])
+        named = ["shop.example", "shop.example", "shop.example", "a.wild.example", "x.example", "other.test"]
+        host = self.one([*named, "nobody.test"])
         if self.often(0.6):
             if self.often(0.3):
                 host = f"{host}:{GATEWAY_HTTP}"
             return self.request(Call("127.0.6.1", GATEWAY_HTTP, mode=CallMode.GATEWAY, host=host))
+        if self.often(0.3):
+            port = self.one([GATEWAY_PASSED, GATEWAY_TCP])
+            tls = self.one([CallTls.TLS, CallTls.PLAINTEXT])
+            at = Call("127.0.6.1", port, mode=CallMode.GATEWAY, protocol=CallProtocol.TCP, tls=tls)
+            return at._replace(sni=host if tls is CallTls.TLS else "")
         tls = self.one([CallTls.PLAINTEXT, CallTls.TLS, CallTls.TLS, CallTls.MUTUAL, CallTls.MUTUAL])
         call = Call("127.0.6.1", GATEWAY_TLS, mode=CallMode.GATEWAY, host=host, tls=tls)
         if tls is not CallTls.PLAINTEXT:
             call = call._replace(sni=host if self.often(0.8) else "other.test", alpn=("http/1.1",))
-        if tls is CallTls.MUTUAL and self.often(0.5):
-            call = call._replace(authority="kubernetes://edge-cacert")
+        if tls is CallTls.MUTUAL and self.often(0.7):
+            call = call._replace(authority=self.one(["kubernetes://edge-cacert", CLIENTS]))
         return self.request(call)
 
 

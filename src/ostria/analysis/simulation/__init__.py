@@ -23,7 +23,7 @@ from ostria.analysis.simulation.call import (
 from ostria.analysis.simulation.callers import UnknownWorkload, gateways, pod_of
 from ostria.analysis.simulation.holdings import Holdings
 from ostria.analysis.simulation.places import UrlError, call_to
-from ostria.analysis.simulation.resolve import resolve
+from ostria.analysis.simulation.proxy import resolve
 from ostria.analysis.simulation.telling import culprit, document, steps, told
 from ostria.analysis.simulation.trace import Decider, Received, Trace, simulate
 

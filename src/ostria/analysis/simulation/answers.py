@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ostria.analysis.simulation.call import Answer, Chance
-from ostria.analysis.simulation.model import CorsRule, Fault, RouteEntry
+from ostria.analysis.simulation.model import CorsRule, Fault, Forward, RouteEntry
 from ostria.analysis.simulation.requests import Asked
 from ostria.analysis.simulation.texts import fits
 
@@ -46,11 +46,16 @@ def answered(filters: Sequence[str], route: RouteEntry, request: Asked) -> tuple
             chances += _chances(route.fault)
             if _aborts(route.fault) and route.fault.abort_share >= 1:
                 return _aborted(route.fault, request), tuple(chances)
-        elif name == CORS and route.cors is not None:
-            answer = _preflight(route.cors, request)
+        elif name == CORS and (rule := cors_of(route)) is not None:
+            answer = _preflight(rule, request)
             if answer is not None:
                 return answer, tuple(chances)
     return None, tuple(chances)
+
+
+def cors_of(route: RouteEntry) -> CorsRule | None:
+    """A route's rule for browsers; Envoy passes it over where the route itself answers."""
+    return route.cors if isinstance(route.action, Forward) else None
 
 
 def _aborts(fault: Fault) -> bool:
@@ -89,6 +94,8 @@ def _preflight(rule: CorsRule, request: Asked) -> Answer | None:
             headers.append((f"access-control-allow-{name}", value))
     if rule.max_age:
         headers.append(("access-control-max-age", rule.max_age))
+    if rule.expose:
+        headers.append(("access-control-expose-headers", rule.expose))
     return Answer(200, tuple(headers))
 
 

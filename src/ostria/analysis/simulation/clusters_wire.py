@@ -9,10 +9,12 @@ from envoy.config.core.v3.health_check_pb2 import HealthStatus
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
 from ostria.analysis.simulation.model import ClientTls, Member, Upstream
 
 _SOCKET_MATCH = "envoy.transport_socket_match"
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _IDENTITY = "default"  # The secret that holds the workload's identity in the mesh, in Istio and here.
 
 
@@ -38,7 +40,16 @@ def upstream(body: bytes) -> Upstream:
         ),
         services=tuple(str(each["host"]) for each in istio["services"]) if "services" in istio else (),
         config=str(istio["config"]) if "config" in istio else "",
+        http2=_http2(message),
     )
+
+
+def _http2(message: Untyped) -> bool:
+    options = message.typed_extension_protocol_options
+    if _HTTP not in options:
+        return False
+    explicit = HttpProtocolOptions.FromString(options[_HTTP].value).explicit_http_config
+    return bool(explicit.HasField("http2_protocol_options"))
 
 
 def members(body: bytes) -> tuple[Member, ...]:

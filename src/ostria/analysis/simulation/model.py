@@ -365,7 +365,7 @@ class Upstream(NamedTuple):
 
     `assignment` names the endpoints where they come by EDS. `matches` are pairs of the labels that an endpoint must
     have and the TLS that it is then spoken to with, the first that fits; `tls` is for the others. `services` are the
-    hosts that its metadata tells, `config` the object that shaped it.
+    hosts that its metadata tells, `config` the object that shaped it. `http2` says that it speaks nothing else.
     """
 
     name: str
@@ -376,6 +376,7 @@ class Upstream(NamedTuple):
     matches: tuple[tuple[tuple[tuple[str, str], ...], ClientTls], ...] = ()
     services: tuple[str, ...] = ()
     config: str = ""
+    http2: bool = False
 
     def tls_of(self, member: Member) -> ClientTls:
         """How one of its endpoints is spoken to."""

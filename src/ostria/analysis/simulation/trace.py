@@ -14,7 +14,7 @@ from ostria.analysis.routing import all_hosts
 from ostria.analysis.simulation.call import Call, CallMode, CallTls, Failure, Outcome, Share
 from ostria.analysis.simulation.holdings import Holdings
 from ostria.analysis.simulation.model import ClientTls, Member
-from ostria.analysis.simulation.resolve import resolve
+from ostria.analysis.simulation.proxy import resolve
 from ostria.base import ObjectKey, Origin, Problem
 from ostria.engine import Engine
 from ostria.envoy.fragments import ResourceType

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from ostria.analysis.simulation.answers import answered, cors_headers, local
+from ostria.analysis.simulation.answers import answered, cors_headers, cors_of, local
 from ostria.analysis.simulation.call import (
     Answer,
     Call,
@@ -216,7 +216,7 @@ def _routed(
     outcome = outcome._replace(chances=chances)
     if answer is not None:
         return outcome._replace(answer=answer, detail=f"the proxy itself answers {answer.status}")
-    back = Held(cors_headers(route.cors, request))
+    back = Held(cors_headers(cors_of(route), request))
     for changes in specificity(table, route.changes.response, host.changes.response, table.changes.response):
         back.apply(changes)
     action = route.action
@@ -298,6 +298,10 @@ def _share(
     if upstream.discovery == "ORIGINAL_DST":
         members = (Member(call.address, call.port),)
     tls = tuple(upstream.tls_of(member) for member in members)
+    if request is not None:
+        # A pool of HTTP connections offers its protocol where nobody else says what to offer.
+        own = ("h2",) if upstream.http2 else ("http/1.1",)
+        tls = tuple(each if each.alpn or each.mode == "PLAINTEXT" else each._replace(alpn=own) for each in tls)
     if alpn:
         tls = tuple(each._replace(alpn=alpn) if each.mode != "PLAINTEXT" else each for each in tls)
     return Share(
