@@ -30,7 +30,7 @@ CLIENTS = "/certs/clients.pem"
 
 _PATHS = (
     "/", "/a", "/a/", "/a/b", "/A/b", "/ab", "/a?q=1", "/a/b?q=one&r=2&q=two", "/x.y", "/a/../b", "/a//b", "/a%2Fb/%41",
-    "/a/b/c?r", "/B", "/b/c/?x=%20&q=",
+    "/a/b/c?r", "/B", "/b/c/?x=%20&q=", "/A/", "/X.y",
 )  # fmt: skip
 _PREFIXES = ("/", "/a", "/a/", "/A", "/x", "/b", "/a/b")
 _REGEXES = ("/a.*", "/[a-c](/.*)?", "/.*b", "/[[:alpha:]]+/b", "(?i)/A/.*", ".*")
@@ -556,8 +556,10 @@ class _Draw:
                     {"regex": self.one(_REGEXES)},
                 ]
             )
-            if self.often(0.25) and "regex" not in found["uri"]:
+            if self.often(0.45) and "regex" not in found["uri"]:
                 found["ignoreUriCase"] = True
+            if self.often(0.45):
+                return found
         if self.often(0.25):
             found["headers"] = {name: self.text(_HEADERS[name]) for name in self.some(sorted(_HEADERS), 1)}
         if self.often(0.2):
