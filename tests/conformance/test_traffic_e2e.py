@@ -65,13 +65,6 @@ def out_of_scope(config: str) -> str:
     return ""
 
 
-def not_built(case: dict[str, Any], config: str) -> str:
-    """What a case waits for; each line goes with what builds it."""
-    if "defaultEndpoint: :" in config:
-        return "Sidecar: an endpoint that is a port alone"
-    return ""
-
-
 # --- calls --------------------------------------------------------------------------------------------------------
 
 
@@ -216,12 +209,10 @@ _CHECKS: dict[str, Callable[..., bool]] = {
 @pytest.mark.xdist_group("traffic-e2e")
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("case", cases(SUITE))
-async def test_case(case: dict[str, Any], mesh: EchoMesh, request: pytest.FixtureRequest) -> None:
+async def test_case(case: dict[str, Any], mesh: EchoMesh) -> None:
     config = filled(text(SUITE, case["config"]), mesh) if case["config"] else ""
     if why := out_of_scope(config):
         pytest.skip(why)
-    if why := not_built(case, config):
-        request.applymarker(pytest.mark.xfail(reason=why, strict=False))
     async with mesh.with_config(with_certificate(config)):
         for call in case["calls"]:
             wanted = call.get("expect") or {"check": "ok"}

@@ -218,15 +218,13 @@ def _workload(name: str, namespace: str, ports: tuple[Port, ...]) -> Iterator[di
             },
         },
     }
-    headless = name == HEADLESS
-    # Whoever calls a pod by its own address calls the port that it listens on, and the Service has to say so.
     served = [
-        {"name": port.name, "port": port.workload if headless else port.service, "targetPort": port.workload}
+        {"name": port.name, "port": port.workload if name == HEADLESS else port.service, "targetPort": port.workload}
         for port in ports
         if port.service
     ]
     spec: dict[str, Any] = {"selector": {"app": name}, "ports": served}
-    if headless:
+    if name == HEADLESS:
         spec["clusterIP"] = "None"
     yield {
         "apiVersion": "v1",
