@@ -29,7 +29,7 @@ from ostria.resources import sidecar as api
 from ostria.resources.gateway import ServerTLSSettings
 
 UNIX = "unix:"
-OWN_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - What an endpoint spells the workload's own address by.
+OWN_ADDRESS = ("0.0.0.0", "[::]", "")  # noqa: S104 - What an endpoint spells the workload's own address by.
 
 
 def _spec(db: Engine, sidecar: ObjectKey) -> api.SidecarSpec:
@@ -40,7 +40,8 @@ def _spec(db: Engine, sidecar: ObjectKey) -> api.SidecarSpec:
 @query
 def needs_address(db: Engine, sidecar: ObjectKey) -> bool:
     """Whether the proxies that a Sidecar governs have to be told their own address."""
-    return any(each.default_endpoint.rpartition(":")[0] in OWN_ADDRESS for each in _spec(db, sidecar).ingress)
+    endpoints = (each.default_endpoint for each in _spec(db, sidecar).ingress if each.default_endpoint)
+    return any(endpoint.rpartition(":")[0] in OWN_ADDRESS for endpoint in endpoints)
 
 
 @query
@@ -96,7 +97,7 @@ def _endpoint(text: str, addresses: tuple[str, ...]) -> str:
     if host in OWN_ADDRESS:
         family = [address for address in addresses if (":" in address) == (host == "[::]")]
         return f"{family[0]}:{port}" if family else ""
-    return f"{host.strip('[]') or '127.0.0.1'}:{port}"
+    return f"{host.strip('[]')}:{port}"
 
 
 def _tls(tls: ServerTLSSettings) -> GatewayTls:
