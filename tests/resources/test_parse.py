@@ -123,8 +123,8 @@ def test_what_is_no_object_of_the_mesh(text: str, code: str, field: str, line: i
 
 
 def test_kinds_that_the_mesh_does_not_read_are_passed_over() -> None:
-    reading = read_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: b}", "f.yaml")
-    assert reading == Reading(unread=(("apps/v1", "Deployment", "b", "a"),))
+    reading = read_text("apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: a, namespace: b}", "f.yaml")
+    assert reading == Reading(unread=(("apps/v1", "StatefulSet", "b", "a"),))
 
 
 def test_a_list_gives_its_items() -> None:
@@ -182,7 +182,8 @@ def test_mesh_config_accepts_what_istio_has_and_warns_of_the_rest() -> None:
     )
     assert settings.enable_auto_mtls
     assert [(problem.level, problem.field, problem.hint) for problem in problems] == [
-        (Level.WARNING, "accessLogFil", "did you mean `accessLogFile`?")
+        (Level.WARNING, "accessLogFil", "did you mean `accessLogFile`?"),
+        (Level.WARNING, "defaultConfig.future", ""),
     ]
     assert parse_mesh_config("")[0] == parse_mesh_config("{}")[0]
     assert parse_mesh_config("- 1")[1][0].level is Level.ERROR
