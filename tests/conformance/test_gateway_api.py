@@ -13,9 +13,10 @@ import pytest
 
 from doubles import conformance
 from doubles.gateway_api import SUFFIX, Case, documents, expected, services
+from ostria.mesh.destinations import traffic_policy
 from ostria.mesh.gateway_api import READER, Listener, allows_namespace, listeners_of, mesh_connections, mesh_routes
 from ostria.mesh.gateway_readers import narrower
-from ostria.mesh.model import ClusterRef, GatewayServer, MissingDestination, Route
+from ostria.mesh.model import ClusterRef, GatewayServer, MissingDestination, Route, TlsMode
 from ostria.mesh.services import service
 from ostria.mesh.traits import ClientTraits, ProxyType
 
@@ -183,6 +184,11 @@ def route_found(route: Route) -> dict[str, Any]:
     }
 
 
+def compared(matches: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, str]]:
+    """Comparisons by name, each of one kind."""
+    return sorted((name, kind, value) for name, each in matches.items() for kind, value in each.items())
+
+
 def route_wanted(rule: Mapping[str, Any]) -> dict[str, Any]:
     (match,) = rule.get("match") or [{}]
     ((kind, value),) = match.get("uri", {"": ""}).items()
@@ -193,8 +199,10 @@ def route_wanted(rule: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "path": (kind, value) if kind and (kind, value) != ("prefix", "/") else None,
         "method": (match.get("method") or {}).get("exact"),
-        "headers": [(name, *each.popitem()) for name, each in sorted((match.get("headers") or {}).items())],
-        "query": [(name, *each.popitem()) for name, each in sorted((match.get("queryParams") or {}).items())],
+        "headers": sorted(
+            (name.lower(), *next(iter(each.items()))) for name, each in (match.get("headers") or {}).items()
+        ),
+        "query": sorted((name, *next(iter(each.items()))) for name, each in (match.get("queryParams") or {}).items()),
         "targets": shares(targets),
         "response": (rule.get("directResponse") or {}).get("status"),
         "redirect": "redirect" in rule,
@@ -213,7 +221,8 @@ def check_host(made: Case, document: Mapping[str, Any], listener: Listener, serv
         routes = READER.routes(db, server, ours, NOBODY).routes
         assert [route_found(each) for each in routes] == [route_wanted(each) for each in document["spec"]["http"]], told
         return
-    (rule,) = document["spec"].get("tls") or document["spec"]["tcp"]
+    # Nothing tells the connections of two rules apart: the first has them.
+    rule = (document["spec"].get("tls") or document["spec"]["tcp"])[0]
     names = {name for match in rule.get("match") or () for name in match["sniHosts"]} - {"*"}
     targets = shares([(wanted_destination(each), each.get("weight", 0)) for each in rule["route"]])
     found = [
@@ -244,7 +253,8 @@ def check_connections(made: Case, document: Mapping[str, Any]) -> None:
     """One VirtualService of the reference for connections inside the mesh."""
     (host,) = document["spec"]["hosts"]
     kind = "TLSRoute" if "tls" in document["spec"] else "TCPRoute"
-    (rule,) = document["spec"].get("tls") or document["spec"]["tcp"]
+    # Nothing tells the connections of two rules apart: the first has them.
+    rule = (document["spec"].get("tls") or document["spec"]["tcp"])[0]
     found = service(made.mesh.db, host, document["metadata"]["namespace"])
     assert found is not None
     (route,) = mesh_connections(made.mesh.db, found.origin, 34000, kind, document["metadata"]["namespace"])
@@ -252,6 +262,29 @@ def check_connections(made: Case, document: Mapping[str, Any]) -> None:
     targets = shares([(wanted_destination(each), each.get("weight", 0)) for each in rule["route"]])
     assert set(route.server_names) == names
     assert shares([(destination(each.cluster), each.weight) for each in route.targets]) == targets
+
+
+def check_policy(made: Case, document: Mapping[str, Any]) -> None:
+    """One DestinationRule of the reference: how a host is called by TLS, on all ports or on some."""
+    spec, namespace = document["spec"], document["metadata"]["namespace"]
+    found = service(made.mesh.db, spec["host"], namespace)
+    assert found is not None
+    policy = spec["trafficPolicy"]
+    assert set(policy) <= {"tls", "portLevelSettings"}, "an expectation that is not evaluated"
+    special = {each["port"]["number"]: each["tls"] for each in policy.get("portLevelSettings") or ()}
+    for port in found.ports:
+        wanted = special.get(port.number, policy.get("tls"))
+        tls = traffic_policy(made.mesh.db, spec["host"], namespace, port.number, "").tls
+        if wanted is None:
+            assert tls.mode is TlsMode.AUTO
+            continue
+        assert (tls.mode.value, tls.sni) == (wanted["mode"].lower(), wanted["sni"])
+        credential = wanted.get("credentialName", "")
+        trusted = "nobody.invalid" not in tls.subject_alt_names
+        assert trusted == (not credential.startswith("invalid:"))
+        assert bool(tls.signers) == bool(credential)
+        if trusted and wanted.get("subjectAltNames"):
+            assert list(tls.subject_alt_names) == wanted["subjectAltNames"]
 
 
 @pytest.mark.parametrize("case", conformance.cases(SUITE))
@@ -262,6 +295,8 @@ def test_what_is_served(case: dict[str, Any]) -> None:
     assert {name: served(made, *found) for name, found in servers.items()} == wanted_servers(made, wanted)
     known = {"Gateway", "VirtualService", "DestinationRule"}
     assert {document["kind"] for document in wanted} <= known
+    for document in (each for each in wanted if each["kind"] == "DestinationRule"):
+        check_policy(made, document)
     for document in (each for each in wanted if each["kind"] == "VirtualService"):
         (gateway,) = document["spec"]["gateways"]
         if gateway == "mesh":

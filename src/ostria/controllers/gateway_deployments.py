@@ -276,7 +276,8 @@ def _laid_over(document: Document, overlay: Mapping[str, Any]) -> Document:
         for port in ports:
             if isinstance(port, dict) and "port" in port:
                 own[port["port"]] = {**own.get(port["port"], {}), **port}
-        given["spec"] = {**given["spec"], "ports": list(own.values())}
+        document = {**document, "spec": {**document["spec"], "ports": list(own.values())}}
+        given["spec"] = {name: value for name, value in given["spec"].items() if name != "ports"}
     metadata = {
         name: value for name, value in (given.get("metadata") or {}).items() if name in ("labels", "annotations")
     }
