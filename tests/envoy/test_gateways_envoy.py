@@ -19,12 +19,9 @@ from cryptography import x509
 from doubles.certificates import Authority, Identity, client_context, write_identity
 from doubles.file_envoy import Backend, Response, file_envoy, free_port, http_get, read_response, serving
 from doubles.meshes import Mesh, endpoint_slice, pod, service
+from doubles.sent_resources import sent
 from ostria.base import ObjectKey
-from ostria.engine import Engine
-from ostria.envoy import catalogue
-from ostria.envoy.fragments import Fragment, ResourceType
 from ostria.mesh.clients import traits_of
-from ostria.mesh.traits import ClientTraits
 
 pytestmark = pytest.mark.envoy
 
@@ -115,34 +112,6 @@ def secret(name: str, identity: Identity, authorities: bytes) -> str:
     lines = ", ".join(f"{key}: {base64.b64encode(value).decode()}" for key, value in data.items())
     kind = "apiVersion: v1\nkind: Secret\nmetadata"
     return f"{kind}: {{name: {name}, namespace: istio-system}}\ndata: {{{lines}}}"
-
-
-def sent(db: Engine, client: ClientTraits, secrets: tuple[str, ...]) -> dict[str, list[bytes]]:
-    """Everything that a proxy is sent: what is listed, and what that names."""
-
-    def find(kind: ResourceType, name: str) -> Fragment | None:
-        return catalogue.fragment(db, kind, name, catalogue.scope(db, kind, name).project(client))
-
-    found: dict[tuple[ResourceType, str], Fragment] = {}
-    wanted = [
-        (kind, name)
-        for kind in (ResourceType.CLUSTER, ResourceType.LISTENER)
-        for name in catalogue.names(db, kind, client)
-    ]
-    wanted += [(ResourceType.SECRET, f"kubernetes://{name}") for name in secrets]
-    while wanted:
-        place = wanted.pop()
-        if place not in found and (value := find(*place)) is not None:
-            found[place] = value
-            wanted += value.references
-    kinds = {
-        "listeners": ResourceType.LISTENER,
-        "clusters": ResourceType.CLUSTER,
-        "routes": ResourceType.ROUTES,
-        "endpoints": ResourceType.ENDPOINTS,
-        "secrets": ResourceType.SECRET,
-    }
-    return {part: [value.body for place, value in found.items() if place[0] is kind] for part, kind in kinds.items()}
 
 
 class Raw:
