@@ -73,6 +73,18 @@ def test_parameters_are_laid_over_what_is_made():
     assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 5)
 
 
+def test_parameters_of_a_class_are_under_the_gateways_own():
+    defaults = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: defaults, namespace: istio-system, labels: {gateway.istio.io/defaults-for-class: istio}}
+data: {deployment: "spec: {replicas: 7}", service: "spec: {type: NodePort}"}
+"""
+    assert made(Mesh(GATEWAY % "", defaults))["Deployment"]["spec"]["replicas"] == 7
+    found = made(Mesh(GATEWAY % WITH_PARAMETERS, PARAMETERS, defaults))
+    assert (found["Deployment"]["spec"]["replicas"], found["Service"]["spec"]["type"]) == (3, "ClusterIP")
+
+
 def test_nothing_is_made_where_parameters_are_missing_or_services_are_named():
     assert made(Mesh(GATEWAY % WITH_PARAMETERS)) == {}
     assert made(Mesh(GATEWAY % "addresses: [{type: Hostname, value: edge}]")) == {}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
 from ostria.resources import objects
+from ostria.resources.gateway_api import GRPCRoute, HTTPRoute
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.workload_group import WorkloadGroup
 
@@ -28,7 +29,19 @@ def _workload_group(value: WorkloadGroup) -> Fields:
     yield "spec", value.spec
 
 
+def _http_route(value: HTTPRoute) -> Fields:
+    for number, rule in enumerate(value.spec.rules):
+        yield f"spec.rules[{number}].sessionPersistence", rule.session_persistence
+
+
+def _grpc_route(value: GRPCRoute) -> Fields:
+    for number, rule in enumerate(value.spec.rules):
+        yield f"spec.rules[{number}].sessionPersistence", rule.session_persistence
+
+
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
+    "GRPCRoute": _grpc_route,
+    "HTTPRoute": _http_route,
     "Sidecar": _sidecar,
     "WorkloadGroup": _workload_group,
 }

@@ -10,7 +10,7 @@ https://istio.io/latest/docs/tasks/traffic-management/ingress/gateway-api/#autom
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 
 from ostria.base import ObjectKey
 from ostria.controllers.writer import DesiredWrite
-from ostria.engine import Engine, query
+from ostria.engine import Engine, Index, query
 from ostria.injection.merge import merge
 from ostria.mesh.gateway_api import (
     Role,
@@ -32,7 +32,7 @@ from ostria.mesh.gateway_api import (
 )
 from ostria.mesh.settings import settings
 from ostria.mesh.workloads import GATEWAY_TEMPLATE, TEMPLATES_ANNOTATION
-from ostria.resources import by_kind, objects
+from ostria.resources import Object, by_kind, objects
 from ostria.resources import gateway_api as api
 from ostria.resources.kubernetes import ConfigMap
 
@@ -46,6 +46,9 @@ SERVICE_TYPE = "networking.istio.io/service-type"
 _NOT_COPIED = ("gateway.istio.io/", "kubectl.kubernetes.io/last-applied-configuration")
 
 STATUS_PORT = 15021
+
+# In the root namespace: a ConfigMap with parameters for every Gateway of a class.
+DEFAULTS_LABEL = "gateway.istio.io/defaults-for-class"
 
 # The keys of the ConfigMap that `parametersRef` names (istio.io: Gateway API, customizations).
 _OVERLAYS = {
@@ -113,11 +116,14 @@ def documents(db: Engine, key: ObjectKey) -> list[Document]:
     made = _Made(db, key, value)
     overlays = _overlays(db, key, spec)
     found = [made.account(), made.deployment(), made.service()]
-    if "HorizontalPodAutoscaler" in overlays:
+    asked = {kind for kind, _ in overlays}
+    if "HorizontalPodAutoscaler" in asked:
         found.append(made.autoscaler())
-    if "PodDisruptionBudget" in overlays:
+    if "PodDisruptionBudget" in asked:
         found.append(made.disruption_budget())
-    return [_laid_over(document, overlays.get(document["kind"], {})) for document in found]
+    for kind, overlay in overlays:
+        found = [_laid_over(each, overlay) if each["kind"] == kind else each for each in found]
+    return found
 
 
 class _Made:
@@ -248,21 +254,34 @@ def _parameters(db: Engine, key: ObjectKey) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(value.data.items())) if isinstance(value, ConfigMap) else ()
 
 
-def _overlays(db: Engine, key: ObjectKey, spec: api.GatewaySpec) -> dict[str, Mapping[str, Any]]:
-    """What the Gateway's parameters lay over each document; a text that is no YAML object says nothing."""
+def _defaults(key: ObjectKey, value: Object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, ConfigMap) and DEFAULTS_LABEL in value.metadata.labels:
+        yield key.namespace, value.metadata.labels[DEFAULTS_LABEL]
+
+
+defaults_of = Index("controllers.gateway_deployments.defaults_of", objects, _defaults)
+"""The ConfigMaps that hold the parameters of all Gateways of a class, by (namespace, class)."""
+
+
+def _overlays(db: Engine, key: ObjectKey, spec: api.GatewaySpec) -> list[tuple[str, Mapping[str, Any]]]:
+    """What parameters lay over each kind of document: those of the class first, then the Gateway's own.
+
+    A text that is no YAML object says nothing.
+    """
+    sources = list(defaults_of(db, (settings(db).root_namespace, spec.gateway_class_name)))
     reference = spec.infrastructure.parameters_ref if spec.infrastructure else None
-    if reference is None:
-        return {}
-    texts = dict(_parameters(db, ObjectKey(settings(db).cluster, "ConfigMap", key.namespace, reference.name)))
-    found: dict[str, Mapping[str, Any]] = {}
-    for kind, name in _OVERLAYS.items():
-        if name in texts:
+    if reference is not None:
+        sources.append(ObjectKey(settings(db).cluster, "ConfigMap", key.namespace, reference.name))
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for source in sources:
+        texts = dict(_parameters(db, source))
+        for kind, name in _OVERLAYS.items():
             try:
-                value = yaml.safe_load(texts[name])
+                value = yaml.safe_load(texts.get(name, ""))
             except yaml.YAMLError:
                 continue
             if isinstance(value, dict):
-                found[kind] = value
+                found.append((kind, value))
     return found
 
 
