@@ -13,10 +13,11 @@ import pytest
 
 from doubles import conformance
 from doubles.gateway_api import SUFFIX, Case, documents, expected, services
-from ostria.mesh.destinations import traffic_policy
+from ostria.base import durations
+from ostria.mesh.destinations import milliseconds, traffic_policy
 from ostria.mesh.gateway_api import READER, Listener, allows_namespace, listeners_of, mesh_connections, mesh_routes
 from ostria.mesh.gateway_readers import narrower
-from ostria.mesh.model import ClusterRef, GatewayServer, MissingDestination, Route, TlsMode
+from ostria.mesh.model import ClusterRef, GatewayServer, HeaderChanges, MissingDestination, Retries, Route, TlsMode
 from ostria.mesh.services import service
 from ostria.mesh.traits import ClientTraits, ProxyType
 
@@ -88,6 +89,8 @@ def test_statuses(case: dict[str, Any]) -> None:
     made = prepared(case)
     wanted = expected(SUITE, case["expectedStatus"])
     assert wanted
+    told_of = {(each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]) for each in wanted}
+    assert {(key.kind.rpartition("/")[2], key.namespace, key.name) for key in made.reported} <= told_of
     for document in wanted:
         meta = document["metadata"]
         namespace = meta.get("namespace", "")
@@ -159,7 +162,8 @@ def destination(cluster: ClusterRef | MissingDestination) -> tuple[str, int] | N
 def wanted_destination(each: Mapping[str, Any]) -> tuple[str, int] | None:
     to = each["destination"]
     # The reference's name for a connection without a backend.
-    return None if not to or to["host"] == "internal.cluster.local" else (to["host"], to["port"]["number"])
+    nothing = {"host": "internal.cluster.local", "port": {"number": 65535}, "subset": "zero-weight"}
+    return None if not to or to == nothing else (to["host"], to["port"]["number"])
 
 
 def shares(targets: list[tuple[tuple[str, int] | None, int]]) -> list[tuple[tuple[str, int] | None, int]]:
@@ -178,9 +182,16 @@ def route_found(route: Route) -> dict[str, Any]:
         "query": [(each.name, each.match.kind.value, each.match.value) for each in match.query],
         "targets": shares([(destination(target.cluster), target.weight) for target in route.targets]),
         "response": route.response.status if route.response else None,
-        "redirect": route.redirect is not None,
-        "mirrors": [destination(mirror.cluster) for mirror in route.mirrors],
-        "added": [list(target.headers.request.add) for target in route.targets] + [list(route.headers.request.add)],
+        "redirect": route.redirect
+        and (route.redirect.scheme, route.redirect.authority, route.redirect.path, route.redirect.code),
+        "rewrite": route.rewrite and (route.rewrite.authority, route.rewrite.path or route.rewrite.prefix),
+        "timeout": route.timeout,
+        "attempts": route.retries.attempts if route.retries != Retries() else None,
+        "cors": bool(route.cors),
+        "mirrors": [(destination(mirror.cluster), mirror.percentage) for mirror in route.mirrors],
+        "changed": [route.headers.request.set, route.headers.request.remove, route.headers.response],
+        "added": [list(route.headers.request.add)],
+        "alone": [(each.headers.request, each.headers.response) for each in route.targets],
     }
 
 
@@ -189,13 +200,29 @@ def compared(matches: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, s
     return sorted((name, kind, value) for name, each in matches.items() for kind, value in each.items())
 
 
+def rewritten(rewrite: Mapping[str, Any]) -> str | None:
+    """What a path is replaced by; the reference spells a whole path, and a prefix that goes, as regular expressions."""
+    regex = rewrite.get("uriRegexRewrite")
+    return (regex["rewrite"].replace("\\1", "") or "/") if regex else rewrite.get("uri")
+
+
+KNOWN = {"name", "match", "route", "directResponse", "redirect", "rewrite", "headers", "mirrors", "timeout", "retries",
+         "corsPolicy"}  # fmt: skip
+
+
+def changes_wanted(said: Mapping[str, Any]) -> HeaderChanges:
+    pairs = [tuple(sorted((said.get(name) or {}).items())) for name in ("set", "add")]
+    return HeaderChanges(pairs[0], pairs[1], tuple(sorted(said.get("remove") or ())))
+
+
 def route_wanted(rule: Mapping[str, Any]) -> dict[str, Any]:
+    assert set(rule) <= KNOWN, "an expectation that is not evaluated"
+    redirect, rewrite = rule.get("redirect"), rule.get("rewrite")
+    told = rule.get("headers") or {}
     (match,) = rule.get("match") or [{}]
     ((kind, value),) = match.get("uri", {"": ""}).items()
     targets = [(wanted_destination(each), each.get("weight", 0)) for each in rule.get("route") or ()]
     own = [each.get("headers") or {} for each in rule.get("route") or ()]
-    changes = [each.get("request") or {} for each in [*own, rule.get("headers") or {}]]
-    added = [sorted((each.get("add") or {}).items()) for each in changes]
     return {
         "path": (kind, value) if kind and (kind, value) != ("prefix", "/") else None,
         "method": (match.get("method") or {}).get("exact"),
@@ -205,9 +232,23 @@ def route_wanted(rule: Mapping[str, Any]) -> dict[str, Any]:
         "query": sorted((name, *next(iter(each.items()))) for name, each in (match.get("queryParams") or {}).items()),
         "targets": shares(targets),
         "response": (rule.get("directResponse") or {}).get("status"),
-        "redirect": "redirect" in rule,
-        "mirrors": [wanted_destination(each) for each in rule.get("mirrors") or ()],
-        "added": added,
+        "redirect": redirect
+        and (redirect.get("scheme"), redirect.get("authority"), redirect.get("uri"), redirect.get("redirectCode", 302)),
+        "rewrite": rewrite and (rewrite.get("authority"), rewritten(rewrite)),
+        "timeout": milliseconds(durations.parse(rule["timeout"])) if "timeout" in rule else None,
+        "attempts": (rule.get("retries") or {}).get("attempts"),
+        "cors": "corsPolicy" in rule,
+        "mirrors": [
+            (wanted_destination(each), (each.get("percentage") or {}).get("value", 100.0))
+            for each in rule.get("mirrors") or ()
+        ],
+        "changed": [
+            changes_wanted(told.get("request") or {}).set,
+            changes_wanted(told.get("request") or {}).remove,
+            changes_wanted(told.get("response") or {}),
+        ],
+        "added": [sorted(((told.get("request") or {}).get("add") or {}).items())],
+        "alone": [tuple(changes_wanted(each.get(way) or {}) for way in ("request", "response")) for each in own],
     }
 
 
@@ -230,6 +271,7 @@ def check_host(made: Case, document: Mapping[str, Any], listener: Listener, serv
         for each in READER.connections(db, server, NOBODY)
     ]
     assert (names, targets) in found, told
+    assert host in (names or {"*"}), told
 
 
 def check_calls(made: Case, document: Mapping[str, Any]) -> None:
@@ -297,6 +339,7 @@ def test_what_is_served(case: dict[str, Any]) -> None:
     assert {document["kind"] for document in wanted} <= known
     for document in (each for each in wanted if each["kind"] == "DestinationRule"):
         check_policy(made, document)
+    hosts: dict[tuple[str, str, str], set[str]] = {name: set() for name in servers}
     for document in (each for each in wanted if each["kind"] == "VirtualService"):
         (gateway,) = document["spec"]["gateways"]
         if gateway == "mesh":
@@ -305,3 +348,8 @@ def test_what_is_served(case: dict[str, Any]) -> None:
         namespace, _, name = gateway.partition("/")
         name, _, listener = name.partition(AUTOGENERATED)
         check_host(made, document, *servers[namespace, name, listener])
+        ours = narrower(servers[namespace, name, listener][0].hostname, document["spec"]["hosts"][0])
+        hosts[namespace, name, listener].add(ours or "")
+    for where, (_, server) in servers.items():
+        found = set(READER.hosts(made.mesh.db, server, NOBODY))
+        assert found == hosts[where] or (not found and READER.connections(made.mesh.db, server, NOBODY))

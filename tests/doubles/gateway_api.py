@@ -93,6 +93,9 @@ class Case:
     def __init__(self, suite: str, given: list[dict[str, Any]], around: list[dict[str, Any]]) -> None:
         self.documents: dict[ObjectKey, dict[str, Any]] = {}
         self.unread: list[dict[str, Any]] = []
+        # What the mesh has made by itself, and the objects of the case of which it has told how they stand.
+        self.made: set[ObjectKey] = set()
+        self.reported: set[ObjectKey] = set()
         self.mesh = Mesh(settings=SETTINGS)
         names = {each["metadata"].get("namespace") or "default" for each in given}
         spaces = [
@@ -128,6 +131,8 @@ class Case:
             writes = gateway_status_writes(self.mesh.db)
             if not writes:
                 return
+            self.made |= {write.key for write in writes if write.create}
+            self.reported |= {write.key for write in writes} - self.made
             self.take([self._written(write) for write in writes])
         raise AssertionError(f"it does not come to rest: {gateway_status_writes(self.mesh.db)}")
 
