@@ -8,7 +8,7 @@
 .. 0.5                          time passes
 >> alpha cds +a -b has c=1      a request: subscribes, unsubscribes, versions it brings; none of them: bare
 >> alpha cds ack 1              ... accepts a response; `nack 1: words` refuses it
-<< alpha cds a=1 -b #1          what is sent: names with their bodies, removed names, nonce
+<< alpha cds a=1 -b ~c #1       what is sent: names with their bodies, removed and absent names, nonce
 !! alpha words                  the stream is closed
 == alpha cds a=1                what it is to hold of a type
 """
@@ -19,7 +19,7 @@ import shlex
 
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryResponse, DiscoveryResponse
 
-from doubles.catalogue import CATALOGUE, FakeStore, Part, traits_of
+from doubles.catalogue import CATALOGUE, FakeStore, Part, on_demand, traits_of
 from ostria.engine import Engine
 from ostria.envoy.fragments import ResourceType, fragment
 from ostria.xds import Delivery, Identity, Limits, Node, Send
@@ -27,6 +27,7 @@ from ostria.xds.clients import Client
 from ostria.xds.delivery import Command
 from ostria.xds.protocol import Request, WholeRequest
 from ostria.xds.shelf import WHOLE
+from ostria.xds.working_set import Bounds
 
 TYPES = {
     "cds": ResourceType.CLUSTER,
@@ -36,6 +37,7 @@ TYPES = {
     "vhds": ResourceType.VIRTUAL_HOST,
     "sds": ResourceType.SECRET,
 }
+BOUNDS = Bounds(lingering=60, hosts=4, passing=2, passing_age=100)
 WORDS = {type.value: word for word, type in TYPES.items()}
 
 
@@ -64,6 +66,8 @@ class Table:
             limits=limits,
             changed=self.store.changed,
             accepted=lambda client, epoch: self.accepted.append((client.name, epoch)),
+            on_demand=on_demand,
+            bounds=BOUNDS,
         )
         self.clients: dict[str, Client[str]] = {}
         self.now = 0.0
@@ -172,6 +176,10 @@ def show(command: Command) -> str:
     message = DeltaDiscoveryResponse.FromString(command.body + command.tail)
     entries = []
     for entry in message.resources:
+        if not entry.HasField("resource"):
+            assert list(entry.aliases) == [entry.name]
+            entries.append(f"~{entry.name}")
+            continue
         assert entry.resource.type_url == message.type_url
         assert entry.version == fragment(entry.name, entry.resource.value).version
         entries.append(f"{entry.name}={entry.resource.value.decode()}")

@@ -2,7 +2,8 @@
 
 An object brings parts to resources, and a resource is its parts joined, bases first, in the order of their objects'
 keys; protobuf merges what is joined, so parts can be encoded messages for a real Envoy as well as a letter for a
-playbook. A part may be for one group of clients only: a client's traits are its group's name.
+playbook. A part may be for one group of clients only: a client's traits are its group's name. The group `lazy` is
+served on demand: of clusters only its own are listed for it.
 """
 
 from __future__ import annotations
@@ -73,13 +74,19 @@ def listed(db: Engine, key: ObjectKey, type: ResourceType) -> tuple[tuple[str, s
 @query
 def names(db: Engine, type: ResourceType, traits: str) -> tuple[str, ...]:
     found = (entry for key in by_type(db, type) for entry in listed(db, key, type))
-    return tuple(sorted({name for name, group in found if group in ("", traits)}))
+    seen = (traits,) if type is ResourceType.CLUSTER and on_demand(traits) else ("", traits)
+    return tuple(sorted({name for name, group in found if group in seen}))
+
+
+def on_demand(traits: str) -> bool:
+    return traits == "lazy"
 
 
 @query
 def scope(db: Engine, type: ResourceType, name: str) -> Groups:
     if name == "*":
-        return Groups(frozenset(group for key in by_type(db, type) for _, group in listed(db, key, type)) - {""})
+        found = frozenset(group for key in by_type(db, type) for _, group in listed(db, key, type))
+        return Groups(found - {""} | {"lazy"})
     return Groups(frozenset(part.group for _, part in resource_parts(db, type, name)) - {""})
 
 

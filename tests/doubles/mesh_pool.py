@@ -40,6 +40,8 @@ CLIENTS = (
     ClientTraits(
         ProxyType.SIDECAR, "default", (("app", "ratings"),), ObjectKey("", "Sidecar", "default", "s"), locality="us/b"
     ),
+    ClientTraits(ProxyType.SIDECAR, "default", (("app", "reviews"), ("version", "v1")), on_demand=True),
+    ClientTraits(ProxyType.SIDECAR, "shop", (("app", "cart"),), GOVERNED, on_demand=True),
     ClientTraits(ProxyType.GATEWAY, "istio-system", (("app", "istio-ingressgateway"), ("istio", "ingressgateway"))),
 )
 
@@ -174,6 +176,20 @@ POOL: dict[str, list[str | None]] = {
             "{hosts: [reviews, reviews.default, '*.wide.example', 10.96.0.2], gateways: [mesh, edge], http: ["
             "{match: [{uri: {prefix: /a}}], delegate: {name: part, namespace: shop}},"
             "{match: [{headers: {x: {regex: '*'}}, port: 9080}], route: [{destination: {host: ratings}}]}]}",
+        ),
+    ],
+    "wildcards": [
+        None,
+        istio(
+            "ServiceEntry",
+            "any",
+            "{hosts: ['*.w.test'], ports: [{number: 80, name: http, protocol: HTTP}], resolution: NONE}",
+        ),
+        istio(
+            "ServiceEntry",
+            "any",
+            "{hosts: ['*.w.test', 'bar.w.test', '*.v.w.test'], ports: [{number: 80, name: http, protocol: HTTP},"
+            " {number: 9080, name: http-2, protocol: HTTP}], resolution: NONE}",
         ),
     ],
     "second rule": [

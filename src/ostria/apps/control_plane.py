@@ -139,6 +139,7 @@ class ControlPlane:
             self.store,
             self,
             changed=lambda key: self._changed.get(key, 0),
+            on_demand=lambda traits: traits.on_demand,
         )
         self.delivery = delivery
         self.modules = Modules(self.db, self._push) if modules else None

@@ -84,6 +84,7 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         socket_mark=int(mark) if mark else None,
         ipv6=environ.get("OSTRIA_IPV6", "true") == "true",
         scope_gateways=environ.get("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "false") == "true",
+        on_demand=environ.get("OSTRIA_ON_DEMAND_XDS", "false") == "true",
     )
     defaults = InjectionSettings()
     injection = InjectionSettings(

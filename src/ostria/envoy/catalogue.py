@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ostria.engine import Engine, query
-from ostria.envoy import cds, eds, lds, rds, sds
+from ostria.envoy import cds, eds, lds, on_demand, rds, sds
 from ostria.envoy import names as lookups
 from ostria.envoy.bootstrap_patches import BootstrapPatch
 from ostria.envoy.fragments import Fragment, ResourceType
@@ -47,7 +47,7 @@ SERVED = {
     ResourceType.ENDPOINTS: Served(eds.scope, eds.resource),
     ResourceType.LISTENER: Served(lds.scope, lds.resource, lds.names, _LISTENERS),
     ResourceType.ROUTES: Served(rds.scope, rds.resource),
-    ResourceType.VIRTUAL_HOST: Served(rds.host_scope, rds.host_resource),
+    ResourceType.VIRTUAL_HOST: Served(on_demand.scope, on_demand.resource),
     ResourceType.SECRET: Served(sds.scope, sds.resource),
     ResourceType.EXTENSION: Served(hook.extension_scope, hook.extension),
     ResourceType.NAMES: Served(lookups.scope, lookups.resource, lookups.names),
@@ -79,6 +79,8 @@ def fragment(db: Engine, kind: ResourceType, name: str, client: ClientTraits) ->
     """One resource as a client has it. Ask with traits projected on its scope."""
     served = SERVED[kind]
     found = served.resource(db, name, client)
+    if client.on_demand and kind is ResourceType.LISTENER and found is not None:
+        found = on_demand.waiting(found)
     return served.patched.resource(db, name, found, client) if served.patched else found
 
 

@@ -47,7 +47,7 @@ FIXED = (BLACK_HOLE, PASSTHROUGH)
 
 
 def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
-    """All clusters of a proxy."""
+    """All clusters of a proxy; on demand only those that are its own, to which delivery adds what it refers to."""
     own: tuple[str, ...]
     if client.proxy_type is ProxyType.SIDECAR:
         own = (INBOUND_PASSTHROUGH, *(inbound_name(port.port) for port in inbound_of(db, client).ports))
@@ -55,6 +55,8 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
             own = (DYNAMIC_DNS, *own)
     else:
         own = tuple(cluster.name for cluster in passed_to(db, client))
+    if client.on_demand:
+        return (*FIXED, *own)
     return (*FIXED, *own, *_outbound_names(db, outbound_scope(db).project(client)))
 
 

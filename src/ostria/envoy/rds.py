@@ -39,7 +39,7 @@ def scope(db: Engine, name: str) -> Scope:
     if is_gateway_table(name):
         return EACH
     if name.isdigit():
-        return table_scope(db, int(name)) | hook.table_scope(db, name)
+        return table_scope(db, int(name)) | hook.table_scope(db, name) | Scope(on_demand=True)
     host, _, port = name.rpartition(":")
     if not port.isdigit():
         return Scope()
@@ -49,7 +49,7 @@ def scope(db: Engine, name: str) -> Scope:
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """One route table, as far as the client has it."""
     if name.isdigit():
-        return _table(db, int(name), client)
+        return _asking_table(db, name, client) if client.on_demand else _table(db, int(name), client)
     if is_gateway_table(name) and client.proxy_type is ProxyType.GATEWAY:
         return _gateway_table(db, name, client)
     host, _, port = name.rpartition(":")
@@ -59,25 +59,14 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 # --- virtual hosts ------------------------------------------------------------------------------------------------
 
 
-def host_scope(db: Engine, name: str) -> Scope:
-    """What tells clients apart for one virtual host, named `port/host`."""
-    port, _, host = name.partition("/")
-    return _scope_of(db, host, int(port)) if port.isdigit() else Scope()
-
-
-def _scope_of(db: Engine, host: str, port: int) -> Scope:
+def scope_of(db: Engine, host: str, port: int) -> Scope:
+    """What tells clients apart for one virtual host."""
     return virtual_host_scope(db, host, port) | hook.virtual_host_scope(db, f"{host}:{port}")
-
-
-def host_resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
-    """One virtual host by itself, named `port/host`."""
-    port, _, host = name.partition("/")
-    return encoded_host(db, host, int(port), client) if port.isdigit() else None
 
 
 @query
 def encoded_host(db: Engine, host: str, port: int, client: ClientTraits) -> Fragment | None:
-    """The virtual host of a host on a port. Ask with traits projected on `host_scope`."""
+    """The virtual host of a host on a port. Ask with traits projected on `scope_of`."""
     found = virtual_host(db, host, port, client)
     if found is None:
         return None
@@ -112,7 +101,7 @@ def _undeclared_part(db: Engine, port: int, client: ClientTraits) -> Fragment:
 
 
 def _joined(db: Engine, name: str, hosts: tuple[str, ...], port: int, client: ClientTraits) -> Fragment:
-    found = (encoded_host(db, host, port, _scope_of(db, host, port).project(client)) for host in hosts)
+    found = (encoded_host(db, host, port, scope_of(db, host, port).project(client)) for host in hosts)
     parts = [part for part in found if part is not None]
     return composed(name, b"".join(routes.member(part.body) for part in parts), parts)
 
@@ -129,6 +118,16 @@ def _table(db: Engine, port: int, client: ClientTraits) -> Fragment:
     return _complete(db, str(port), parts, client)
 
 
+def _asking_table(db: Engine, name: str, client: ClientTraits) -> Fragment:
+    """The table of a proxy on demand: it is empty, and asks for each authority as it is written, port and all.
+
+    A table that a person has patched as a whole is sent as a whole: what was added to it may answer for any host.
+    """
+    if hook.table_head(db, name, routes.route_configuration(name, []), client) is not None:
+        return _table(db, int(name), client._replace(on_demand=False))
+    return fragment(name, routes.route_configuration(name, (), ignore_port=False, on_demand=True))
+
+
 @query
 def _table_of_host(db: Engine, host: str, port: int, client: ClientTraits) -> Fragment:
     name = f"{host}:{port}"
@@ -142,14 +141,19 @@ def _table_of_host(db: Engine, host: str, port: int, client: ClientTraits) -> Fr
 
 def _complete(db: Engine, name: str, parts: list[Fragment], client: ClientTraits) -> Fragment:
     """A table of these parts, and what becomes of requests for hosts that are not in it."""
+    rest = elsewhere(db, name, client)
+    if rest is not None:
+        parts = [*parts, rest._replace(body=routes.member(rest.body))]
+    return _table_of(db, name, parts, client)
+
+
+def elsewhere(db: Engine, table: str, client: ClientTraits) -> Fragment | None:
+    """The virtual host at the end of a table, for all hosts that are not in it."""
     policy = outbound_policy(db, client.sidecar, client.namespace)
     cluster = requests_elsewhere(policy)
     passing = {(ResourceType.CLUSTER, cluster)} if cluster and isinstance(policy.proxy, ClusterRef | None) else set()
     host, body = ("allow_any", routes.elsewhere(cluster)) if cluster else ("block_all", routes.BLOCK_ALL)
-    rest = hook.virtual_host(db, fragment(host, body, references=frozenset(passing)), host, (name,), client)
-    if rest is not None:
-        parts = [*parts, rest._replace(body=routes.member(rest.body))]
-    return _table_of(db, name, parts, client)
+    return hook.virtual_host(db, fragment(host, body, references=frozenset(passing)), host, (table,), client)
 
 
 def _table_of(db: Engine, name: str, parts: list[Fragment], client: ClientTraits) -> Fragment:

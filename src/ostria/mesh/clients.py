@@ -11,6 +11,7 @@ from ostria.mesh.attachments import attached_scope
 from ostria.mesh.destinations import any_interest, rule_labels
 from ostria.mesh.gateways import gateway_scope
 from ostria.mesh.inbound import inbound_scope, serving
+from ostria.mesh.on_demand import is_on_demand
 from ostria.mesh.services import node_matters
 from ostria.mesh.sidecar_ingress import needs_address
 from ostria.mesh.sidecars import sidecar_labels, sidecar_of
@@ -35,16 +36,16 @@ def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = (
     found = workload(db, pod)
     if found is None:
         return None
-    scope = Scope(proxy_type=True, namespaces=None, labels=asked_labels(db), sidecar=True) | inbound_scope(
-        db, found.namespace
-    )
-    sidecar = None
+    scope = Scope(proxy_type=True, namespaces=None, labels=asked_labels(db), sidecar=True, on_demand=True)
+    scope |= inbound_scope(db, found.namespace)
+    sidecar, on_demand = None, False
     if found.proxy_type is ProxyType.GATEWAY:
         scope |= gateway_scope(db)
     else:
         chosen = sidecar_labels(db, found.namespace)
         labels = tuple(pair for pair in found.labels if pair in chosen)
         sidecar = sidecar_of(db, found.namespace, labels)
+        on_demand = is_on_demand(db, pod)
         scope |= Scope(addresses=sidecar is not None and needs_address(db, sidecar))
     interest = any_interest(db)
     scope |= attached_scope(db, found.namespace) | Scope(serving=True, node=node_matters(db), dns=True)
@@ -62,5 +63,6 @@ def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = (
             found.node,
             found.dns,
             found.locality,
+            on_demand,
         )
     )

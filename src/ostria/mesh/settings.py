@@ -23,7 +23,8 @@ class Settings(NamedTuple):
 
     `socket_mark` is what tells Envoy's own traffic from the application's where its owner cannot (one machine,
     without root); None where the owner does. `ipv6` says whether proxies may listen on :: as well. `scope_gateways`
-    says that a Gateway selects workloads of its own namespace only.
+    says that a Gateway selects workloads of its own namespace only. `on_demand` says that sidecars are sent only what
+    their workloads call, unless MeshConfig or their pods say otherwise.
     """
 
     root_namespace: str = "istio-system"
@@ -33,6 +34,7 @@ class Settings(NamedTuple):
     socket_mark: int | None = None
     ipv6: bool = True
     scope_gateways: bool = False
+    on_demand: bool = False
 
 
 settings_input: Input[str, Settings] = Input("mesh.settings")

@@ -33,7 +33,7 @@ class ClientTraits(NamedTuple):
     person meant for it.
     `serving` are the objects that name the pod's own address as an endpoint of theirs; `node` is where it runs; `dns`
     says that it asks the mesh for names. `locality` is where it is ("region/zone/subzone"), where that matters to the
-    choice of endpoints.
+    choice of endpoints. `on_demand` says that the proxy holds only what its workload calls.
     """
 
     proxy_type: ProxyType = ProxyType.SIDECAR
@@ -47,6 +47,7 @@ class ClientTraits(NamedTuple):
     node: str = ""
     dns: bool = False
     locality: str = ""
+    on_demand: bool = False
 
     def has_labels(self, selector: tuple[tuple[str, str], ...]) -> bool:
         """Whether the pod has every label of an equality selector."""
@@ -74,6 +75,7 @@ class Scope(NamedTuple):
     dns: bool = False
     label_keys: frozenset[str] = frozenset()
     locality: bool = False
+    on_demand: bool = False
 
     def project(self, traits: ClientTraits) -> ClientTraits:
         """The traits with everything dropped that this resource does not tell apart."""
@@ -91,6 +93,7 @@ class Scope(NamedTuple):
             traits.node if self.node else "",
             traits.dns if self.dns else False,
             traits.locality if self.locality else "",
+            on_demand=traits.on_demand and self.on_demand,
         )
 
     def __or__(self, other: object) -> Scope:
@@ -109,6 +112,7 @@ class Scope(NamedTuple):
             self.dns or other.dns,
             self.label_keys | other.label_keys,
             self.locality or other.locality,
+            on_demand=self.on_demand or other.on_demand,
         )
 
 
@@ -130,5 +134,6 @@ EACH = Scope(
     node=True,
     dns=True,
     locality=True,
+    on_demand=True,
 )
 """Every client may get something of its own."""

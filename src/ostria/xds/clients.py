@@ -9,6 +9,7 @@ from ostria.envoy.fragments import ResourceType
 from ostria.xds.protocol import Limits, Response, Stream
 from ostria.xds.shelf import Shelf
 from ostria.xds.views import Key, Subscriber
+from ostria.xds.working_set import WorkingSet
 
 T = TypeVar("T")
 
@@ -58,10 +59,23 @@ class Client(Subscriber[T]):
 
     `renewed` are endpoints whose cluster was sent on this stream before they were asked for: they are sent even if the
     client brings their present version, since a changed cluster does not take them over. `aside` are versions that this
-    client alone refuses. `shelf` is there for state-of-the-world clients.
+    client alone refuses. `awaited` are endpoints of clusters that were sent, which the client will ask for at once,
+    with the time since when. `shelf` is there for state-of-the-world clients, `working` for clients on demand.
     """
 
-    __slots__ = ("aside", "debts", "name", "renewed", "returned", "shelf", "stream", "traits_watch", "unserved")
+    __slots__ = (
+        "aside",
+        "awaited",
+        "debts",
+        "name",
+        "renewed",
+        "returned",
+        "shelf",
+        "stream",
+        "traits_watch",
+        "unserved",
+        "working",
+    )
 
     def __init__(
         self, name: str, traits_watch: Watch[T | None], traits: T, limits: Limits, *, whole: bool = False
@@ -73,7 +87,9 @@ class Client(Subscriber[T]):
         self.debts: dict[ResourceType, Debts] = {}
         self.returned: float | None = None
         self.renewed: set[str] = set()
+        self.awaited: dict[str, float] = {}
         self.aside: dict[Key, set[str]] = {}
+        self.working: WorkingSet | None = None
         self.shelf = Shelf() if whole else None
         self.unserved: set[str] = set()
 

@@ -23,7 +23,7 @@ Sans-io: it takes requests, changed watches and the time (any steady clock, in s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ostria.base import ObjectKey
@@ -33,6 +33,7 @@ from ostria.xds import wire
 from ostria.xds.clients import Client, ClientStatistics, Debts, Stamp, statistics
 from ostria.xds.court import TRIAL_BOUND, Court
 from ostria.xds.enforcement import Enforcement, Enforcements
+from ostria.xds.on_demand import OnDemand, always_full, listed, visible
 from ostria.xds.protocol import (
     Accepted,
     Limits,
@@ -48,6 +49,7 @@ from ostria.xds.protocol import (
 from ostria.xds.refusal import Offer, Outcome, Quarantine, Verdict, Verdicts
 from ostria.xds.shelf import WHOLE
 from ostria.xds.views import Catalogue, Key, Variant, Views
+from ostria.xds.working_set import REFERRING, Bounds, WorkingSet
 
 T = TypeVar("T")
 
@@ -66,7 +68,7 @@ ORDER = (_SECRET, _CLUSTER, _ENDPOINTS, _EXTENSION, _LISTENER, _ROUTES, _VIRTUAL
 _USERS = {
     _SECRET: (_CLUSTER, _LISTENER),
     _EXTENSION: (_LISTENER,),
-    _CLUSTER: (_LISTENER, _ROUTES, _VIRTUAL_HOST),
+    _CLUSTER: (_EXTENSION, _LISTENER, _ROUTES, _VIRTUAL_HOST),
     _ENDPOINTS: (_CLUSTER,),
     _LISTENER: (),
     _ROUTES: (_LISTENER,),
@@ -75,7 +77,7 @@ _USERS = {
 }
 """Which types may use a type, and are to have settled before something of it is removed."""
 
-_WAITING = frozenset({_LISTENER, _ROUTES, _VIRTUAL_HOST})
+_WAITING = frozenset({_EXTENSION, _LISTENER, _ROUTES, _VIRTUAL_HOST})
 """The types that wait for the clusters they name."""
 
 ENDPOINTS_BOUND = 0.5
@@ -111,7 +113,8 @@ class Delivery(Generic[T]):
     `traits` is a query from whatever `connect` is given to a client's traits, None for a client that may not be served;
     `flush` fetches the engine's changed watches (given where several rooms watch one engine: it returns all, and tells
     the others theirs); `changed` tells in which epoch an object last changed (0: unknown); `accepted(client, epoch)` is
-    called when a client has accepted everything up to an epoch that concerned it.
+    called when a client has accepted everything up to an epoch that concerned it; `on_demand` tells by the
+    traits whether a client's clusters are just those that what it holds refers to (`bounds`: see `working_set`).
     """
 
     def __init__(
@@ -126,6 +129,8 @@ class Delivery(Generic[T]):
         flush: Callable[[], Iterable[Watch[Any]]] | None = None,
         changed: Callable[[ObjectKey], int] = lambda key: 0,
         accepted: Callable[[Client[T], int], None] = lambda client, epoch: None,
+        on_demand: Callable[[T], bool] = always_full,
+        bounds: Bounds = Bounds(),  # noqa: B008 - frozen.
     ) -> None:
         self._db = db
         self._traits = traits
@@ -134,6 +139,9 @@ class Delivery(Generic[T]):
         self._flush = flush or db.flush
         self._changed = changed
         self._views: Views[T] = Views(db, catalogue, self._owe)
+        self._on_demand: OnDemand[T] = OnDemand(db, self._views)
+        self._is_on_demand = on_demand
+        self._bounds = bounds
         self._court: Court[T] = Court(quarantine, self._flush, self._apply, self._newest)
         self._clients: dict[Client[T], None] = {}
         self._by_traits: dict[Watch[T | None], set[Client[T]]] = {}
@@ -156,6 +164,8 @@ class Delivery(Generic[T]):
             self._db.unwatch(watch)
             return None
         client = Client(name, watch, watch.value, self._limits, whole=whole)
+        if not whole and self._is_on_demand(watch.value):
+            client.working = WorkingSet(self._bounds)
         self._clients[client] = None
         self._by_traits.setdefault(watch, set()).add(client)
         return client
@@ -165,6 +175,7 @@ class Delivery(Generic[T]):
         self._now = now
         if client not in self._clients:
             return []
+        self._on_demand.end(client)
         for type, channel in client.stream.channels.items():
             for name in channel.names:
                 self._views.unsubscribe(client, type, name)
@@ -281,9 +292,22 @@ class Delivery(Generic[T]):
         if traits is None:
             return
         channels = client.stream.channels.items()
-        names = [(type, name) for type, channel in channels for name in channel.names]
+        names = [(type, name) for type, channel in channels for name in channel.names | channel.owned]
         wildcards = [type for type, channel in channels if channel.wildcard]
         self._views.move(client, traits, names, wildcards)
+        on_demand = client.shelf is None and self._is_on_demand(traits)
+        if client.working is not None and not on_demand:
+            self._on_demand.end(client)
+            client.working = None
+        elif client.working is None and on_demand:
+            client.working = WorkingSet(self._bounds)
+            client.working.stale = {
+                (type, name): None
+                for type, channel in channels
+                if type in REFERRING
+                for name in sorted(self._listed(client, type) | channel.names)
+            }
+            self._ready[client] = None
 
     def _owe(self, client: Client[T], type: ResourceType, name: str, appeared: bool) -> None:  # noqa: FBT001
         debts = client.debts[type]
@@ -296,6 +320,8 @@ class Delivery(Generic[T]):
         debts.pending.setdefault(name, debts.refused.pop(name, epoch))
         self._enforcements.concern(epoch, client)
         self._ready[client] = None
+        if client.working is not None and type in REFERRING:
+            client.working.stale[type, name] = None
 
     def _subscribe(self, client: Client[T], event: Subscribed) -> None:
         type, known = event.type, event.known
@@ -310,6 +336,8 @@ class Delivery(Generic[T]):
             names = (*self._views.ordered(type, client.traits), *names)
             # A client waits for the answer to its first request, unless it brings what it has.
             debts.answer = not known
+        if client.working is not None:
+            names = (*names, *self._subscribe_on_demand(client, client.working, event, names))
         listed = self._listed(client, type)
         for name in names:
             version = known.get(name)
@@ -321,6 +349,8 @@ class Delivery(Generic[T]):
                     continue
             debts.pending.setdefault(name, epoch)
         if type is _ENDPOINTS:
+            for name in event.names:
+                client.awaited.pop(name, None)
             client.renewed.difference_update(event.names)
         if known and client.returned is None:
             client.returned = self._now
@@ -328,6 +358,19 @@ class Delivery(Generic[T]):
             for name in known:
                 if self._fragment(client, type, name, listed) is None:
                     debts.pending.setdefault(name, epoch)
+
+    def _subscribe_on_demand(
+        self, client: Client[T], working: WorkingSet, event: Subscribed, names: Iterable[str]
+    ) -> tuple[str, ...]:
+        """Note what a client on demand asks for; the names that it brings without having asked for them."""
+        if event.type in REFERRING:
+            working.stale.update(dict.fromkeys((event.type, name) for name in names))
+        if event.type is _VIRTUAL_HOST:
+            for name in event.names:
+                working.asked(name)
+        if event.type is _CLUSTER and event.wildcard:
+            return self._on_demand.bring(client, working, event.known, self._now)
+        return ()
 
     def _unsubscribe(self, client: Client[T], event: Unsubscribed) -> None:
         type = event.type
@@ -337,8 +380,17 @@ class Delivery(Generic[T]):
         if event.wildcard:
             left |= self._views.listing(type, client.traits) - channel.names
             self._views.leave(client, type)
+            if client.working is not None and type is _CLUSTER:
+                self._on_demand.end(client)
+                client.working = WorkingSet(self._bounds)
         for name in event.names:
-            self._views.unsubscribe(client, type, name)
+            if name not in channel.owned:
+                self._views.unsubscribe(client, type, name)
+        if client.working is not None and type in REFERRING:
+            client.working.stale.update(dict.fromkeys((type, name) for name in left))
+        if client.working is not None and type is _VIRTUAL_HOST:
+            for name in event.names:
+                client.working.forgotten(name)
         for name in left:
             debts.pending.pop(name, None)
             debts.latest.pop(name, None)
@@ -466,7 +518,7 @@ class Delivery(Generic[T]):
 
     def _newest(self, client: Client[T], type: ResourceType, name: str) -> Fragment | None:
         channel = client.stream.channels[type]
-        if name in channel.names:
+        if name in channel.names or name in channel.owned:
             return self._views.newest(type, name, client.traits, listed=False)
         return self._views.newest(type, name, client.traits, listed=True) if channel.wildcard else None
 
@@ -483,6 +535,10 @@ class Delivery(Generic[T]):
 
     def _serve(self, client: Client[T]) -> None:
         self._timers.pop(client, None)
+        if client.working is not None:
+            self._on_demand.follow(client, client.working, self._now)
+            if (until := client.working.deadline()) is not None:
+                self._timers[client] = until
         for type in ORDER:
             channel = client.stream.channels.get(type)
             if channel is None or channel.outstanding is not None or self._court.tries(client, type):
@@ -520,6 +576,10 @@ class Delivery(Generic[T]):
                 aside.append(name)
                 continue
             elif type in _WAITING and self._must_wait(client, fragment):
+                if type is _LISTENER and debts.answer and client.working is not None:
+                    # Envoy takes traffic when it has its first listeners. Those of a client in full find their clusters
+                    # there; on demand it is they that bring them, and none is to be missing when the first is there.
+                    return
                 continue
             else:
                 size += len(fragment.body)
@@ -547,7 +607,7 @@ class Delivery(Generic[T]):
             # A dict that has been large stays large, for every stream.
             debts.pending = {}
         if client.shelf is None:
-            body = self._joined(type, changed, removed)
+            body = self._joined(type, changed, removed, debts.missing)
         else:
             if type not in WHOLE and not changed and not debts.answer and debts.missing.keys().isdisjoint(removed):
                 # What is no more has no word of its own in state of the world.
@@ -560,12 +620,20 @@ class Delivery(Generic[T]):
         if type is _CLUSTER:
             self._follow_up(client, [variant.fragment for variant in changed])
 
-    def _joined(self, type: ResourceType, changed: list[Variant[T]], removed: list[str]) -> bytes:
+    def _joined(
+        self, type: ResourceType, changed: list[Variant[T]], removed: list[str], missing: Container[str]
+    ) -> bytes:
         """A delta response; what many streams get alike is joined once a round."""
+        entries = [variant.encoded for variant in changed]
+        if type is _VIRTUAL_HOST:
+            # Of these a client is told that they are not there.
+            absent = [name for name in removed if name in missing]
+            entries += map(wire.absent, absent)
+            return wire.response(type, entries, [name for name in removed if name not in missing])
         key = (type, *map(id, changed), *removed)
         body = self._bodies.get(key)
         if body is None:
-            body = self._bodies[key] = wire.response(type, [variant.encoded for variant in changed], removed)
+            body = self._bodies[key] = wire.response(type, entries, removed)
         return body
 
     def _send(
@@ -592,7 +660,9 @@ class Delivery(Generic[T]):
             if name in asked:
                 client.debts[_ENDPOINTS].pending.setdefault(name, self._db.epoch)
                 self._ready[client] = None
-            elif client.returned is not None:
+                continue
+            client.awaited[name] = self._now
+            if client.returned is not None:
                 client.renewed.add(name)
 
     def _must_wait(self, client: Client[T], fragment: Fragment) -> bool:
@@ -601,7 +671,7 @@ class Delivery(Generic[T]):
             return False
         endpoints = client.debts.get(_ENDPOINTS)
         unready = endpoints.missing if endpoints is not None else {}
-        if not clusters.missing and not unready:
+        if not clusters.missing and not unready and not client.awaited:
             return False
         listed = self._listed(client, _CLUSTER)
         for type, name in fragment.references:
@@ -610,8 +680,9 @@ class Delivery(Generic[T]):
                 continue
             if name in clusters.missing:
                 return True
-            for needed in _endpoints_of((cluster,)) if unready else ():
-                until = unready.get(needed, self._now - ENDPOINTS_BOUND) + ENDPOINTS_BOUND
+            for needed in _endpoints_of((cluster,)):
+                since = unready.get(needed, client.awaited.get(needed))
+                until = self._now if since is None else since + ENDPOINTS_BOUND
                 if until > self._now:
                     self._timers[client] = min(until, self._timers.get(client, until))
                     return True
@@ -656,13 +727,10 @@ class Delivery(Generic[T]):
         return False
 
     def _listed(self, client: Client[T], type: ResourceType) -> frozenset[str]:
-        channel = client.stream.channels[type]
-        return self._views.listing(type, client.traits) if channel.wildcard else frozenset()
+        return listed(self._views, client, type)
 
     def _visible(self, client: Client[T], type: ResourceType, name: str, listed: frozenset[str]) -> Variant[T] | None:
-        if name in listed or name in client.stream.channels[type].names:
-            return self._views.find(type, name, client.traits)
-        return None
+        return visible(self._views, client, type, name, listed)
 
     def _fragment(self, client: Client[T], type: ResourceType, name: str, listed: frozenset[str]) -> Fragment | None:
         variant = self._visible(client, type, name, listed)

@@ -132,20 +132,20 @@ Event = Subscribed | Unsubscribed | Accepted | Refused | Unserved | Violated
 
 
 class Channel:
-    """One type on one stream. `nonce` is that of the last response, `named` whether a request has named something."""
+    """One type on one stream. `nonce` is that of the last response, `named` whether a request has named something.
 
-    __slots__ = ("named", "names", "nonce", "outstanding", "wildcard")
+    `owned` are names that the server has subscribed the client to, which takes them for parts of its wildcard.
+    """
+
+    __slots__ = ("named", "names", "nonce", "outstanding", "owned", "wildcard")
 
     def __init__(self) -> None:
         self.wildcard = False
         self.named = False
         self.names: set[str] = set()
+        self.owned: set[str] = set()
         self.nonce = ""
         self.outstanding: Response | None = None
-
-    def wants(self, name: str, listed: bool) -> bool:  # noqa: FBT001 - the one fact that the caller knows.
-        """Whether the client subscribes to `name`, which the wildcard's listing holds or not."""
-        return name in self.names or (listed and self.wildcard)
 
 
 class Stream:
@@ -193,6 +193,11 @@ class Stream:
         channel.nonce = str(self._nonce)
         channel.outstanding = Response(channel.nonce, type, names, removed, since, epoch)
         return channel.outstanding
+
+    def release(self, type: ResourceType, name: str) -> None:
+        """Forget that the client has subscribed to a name; it asks again when it needs it again."""
+        self.channels[type].names.discard(name)
+        self._subscriptions -= 1
 
     def _violation(self, channel: Channel | None, request: Request) -> Violated | None:
         limits = self._limits

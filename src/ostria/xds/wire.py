@@ -39,6 +39,14 @@ def bare(type: ResourceType, fragment: Fragment) -> bytes:
     return framed(_RESOURCES, framed(1, _TYPES[type]) + framed(2, fragment.body))
 
 
+def absent(name: str) -> bytes:
+    """One entry that says that a virtual host was looked for and is not there.
+
+    What waits for it goes on at once; a removal, or no answer, would let it wait.
+    """
+    return framed(_RESOURCES, framed(3, name.encode()) + framed(4, name.encode()))
+
+
 def response(type: ResourceType, resources: Iterable[bytes], removed: Iterable[str]) -> bytes:
     """A whole response but for its nonce."""
     gone = b"".join([framed(_REMOVED, name.encode()) for name in removed])

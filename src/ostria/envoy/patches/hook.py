@@ -24,6 +24,7 @@ from ostria.envoy.bootstrap_patches import BootstrapPatch
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.patches import clusters, listeners, places, routes
 from ostria.envoy.patches.compiled import INBOUND, REMOVE, Patch, in_effect, outward
+from ostria.envoy.patches.naming import named_clusters
 from ostria.envoy.patches.routes import Table
 from ostria.envoy.wire import encode
 from ostria.mesh.attachments import attachment_scope
@@ -197,7 +198,7 @@ def table_head(db: Engine, name: str, head: bytes, client: ClientTraits) -> Frag
         return None
     message = RouteConfiguration.FromString(head)
     origins = routes.patch_table(message, _table(db, (name,), client), patches, outward(client))
-    return fragment(name, encode(message), frozenset(origins)) if origins else None
+    return _made(name, encode(message), frozenset(origins)) if origins else None
 
 
 def _table(db: Engine, names: tuple[str, ...], client: ClientTraits) -> Table:
@@ -228,7 +229,7 @@ def extension(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     ]
     if not found:
         return None
-    return fragment(name, encode(found[-1].value), frozenset({found[-1].origin}))
+    return _made(name, encode(found[-1].value), frozenset({found[-1].origin}))
 
 
 # --- the bootstrap ------------------------------------------------------------------------------------------------
@@ -263,10 +264,20 @@ def _with(names: tuple[str, ...], patches: Iterable[Patch]) -> tuple[str, ...]:
 
 def _added(name: str, patches: Iterable[Patch]) -> Fragment | None:
     patch = next((patch for patch in patches if patch.value.name == name), None)
-    return fragment(name, encode(patch.value), frozenset({patch.origin})) if patch is not None else None
+    return _made(name, encode(patch.value), frozenset({patch.origin})) if patch is not None else None
 
 
 def _changed(made: Fragment, message: Untyped, origins: set[ObjectKey]) -> Fragment:
     if not origins:
         return made
-    return fragment(made.name, encode(message), made.origins | origins, made.references)
+    changed = _made(made.name, encode(message), made.origins | frozenset(origins), but=named_clusters(made.body))
+    return changed._replace(references=made.references | changed.references)
+
+
+def _made(name: str, body: bytes, origins: frozenset[ObjectKey], *, but: frozenset[str] = frozenset()) -> Fragment:
+    """A fragment that a person has written in Envoy's words; it refers to the mesh's clusters that these name.
+
+    `but` are names that were there before: what of them there is has been said, and some are missing destinations.
+    """
+    named = named_clusters(body) - but
+    return fragment(name, body, origins, frozenset((ResourceType.CLUSTER, each) for each in named))
