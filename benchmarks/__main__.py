@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.report import page
 
-BENCHMARKS = ("cost_model", "generation", "local")
+BENCHMARKS = ("cost_model", "generation", "route_edits", "local")
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 

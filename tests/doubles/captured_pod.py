@@ -220,10 +220,12 @@ async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def captured_pod(wires: Wires, text: str, settings: Settings) -> AsyncIterator[CapturedPod]:
+async def captured_pod(
+    wires: Wires, text: str, settings: Settings, *, seconds: float = 50
+) -> AsyncIterator[CapturedPod]:
     """A mesh of these objects and the pod in it; `settings` get the mark."""
     pod = CapturedPod(wires, text, settings._replace(socket_mark=MARK))
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(seconds):
         await pod.start()
         try:
             async with pod.proxied():

@@ -58,7 +58,7 @@ def require(*, ordinary: bool) -> None:
     run(_nothing, ordinary=ordinary)
 
 
-def run(function: Callable[..., Any], *arguments: Any, ordinary: bool) -> Any:
+def run(function: Callable[..., Any], *arguments: Any, ordinary: bool, seconds: float = _SECONDS) -> Any:
     """Run a module-level function in network namespaces of its own, as root or as an ordinary user.
 
     Arguments and result are JSON. Skips, with the machine's reason, where namespaces are refused.
@@ -70,7 +70,7 @@ def run(function: Callable[..., Any], *arguments: Any, ordinary: bool) -> Any:
     root = pathlib.Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root / 'tests'}:{root / 'src'}"}
     done = subprocess.run(
-        command, env=environment, cwd="/", capture_output=True, text=True, timeout=_SECONDS, check=False
+        command, env=environment, cwd="/", capture_output=True, text=True, timeout=seconds, check=False
     )
     if done.returncode == _REFUSED:
         pytest.skip(done.stderr.strip())

@@ -32,7 +32,7 @@ from ostria.controllers.trust_bundles import trust_bundle_writes
 from ostria.controllers.webhook_bundles import webhook_bundle_writes
 from ostria.controllers.writer import Desk, Writer
 from ostria.engine import Engine, Epoch, query
-from ostria.envoy import catalogue
+from ostria.envoy import catalogue, proxyless
 from ostria.envoy.fragments import ResourceType
 from ostria.identity.trust_bundle import trust_bundle_input
 from ostria.mesh.attachments import asked_of_nodes
@@ -56,15 +56,20 @@ ENFORCED_BOUND = 10.0
 def proxy_traits(db: Engine, identity: Identity, node: Node) -> ClientTraits | None:
     """What tells a proxy from others: facts of its token's pod.
 
-    What it says of itself is asked for only where an EnvoyFilter does, and decides which of its patches are meant.
+    What it says of itself is asked for only where an EnvoyFilter does, and decides which of its patches are meant. And
+    a client without a proxy says so: it is sent what its pod's proxy would be, in other shapes.
     """
     pod = ObjectKey(identity.cluster or settings(db).cluster, "Pod", identity.namespace, identity.pod)
     asked = asked_of_nodes(db)
-    if not (asked.version or asked.metadata):
-        return traits_of(db, pod)
-    said = _texts(node)
+    said = _texts(node) if asked.version or asked.metadata or _GENERATOR in node.metadata else {}
     metadata = tuple(sorted(pair for pair in said.items() if pair in asked.metadata))
-    return traits_of(db, pod, said.get("ISTIO_VERSION", "") if asked.version else "", metadata)
+    traits = traits_of(db, pod, said.get("ISTIO_VERSION", "") if asked.version else "", metadata)
+    if traits is None or said.get(_GENERATOR) != proxyless.GENERATOR:
+        return traits
+    return traits._replace(proxyless=True, on_demand=False)
+
+
+_GENERATOR = "GENERATOR"
 
 
 def _texts(node: Node) -> dict[str, str]:

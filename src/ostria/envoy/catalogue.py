@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ostria.engine import Engine, query
-from ostria.envoy import cds, eds, lds, on_demand, rds, sds
+from ostria.envoy import cds, eds, lds, on_demand, proxyless, rds, sds
 from ostria.envoy import names as lookups
 from ostria.envoy.bootstrap_patches import BootstrapPatch
 from ostria.envoy.fragments import Fragment, ResourceType
@@ -58,7 +58,7 @@ SERVED = {
 def names(db: Engine, kind: ResourceType, client: ClientTraits) -> tuple[str, ...]:
     """Everything of a type that a proxy has; nothing for types that are only asked for by name."""
     served = SERVED[kind]
-    if served.names is None:
+    if served.names is None or client.proxyless:
         return ()
     found = served.names(db, client)
     return served.patched.names(db, found, client) if served.patched else found
@@ -77,6 +77,8 @@ def scope(db: Engine, kind: ResourceType, name: str) -> Scope:
 @query
 def fragment(db: Engine, kind: ResourceType, name: str, client: ClientTraits) -> Fragment | None:
     """One resource as a client has it. Ask with traits projected on its scope."""
+    if client.proxyless:
+        return proxyless.resource(db, kind, name, client)
     served = SERVED[kind]
     found = served.resource(db, name, client)
     if client.on_demand and kind is ResourceType.LISTENER and found is not None:

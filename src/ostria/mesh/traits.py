@@ -34,6 +34,7 @@ class ClientTraits(NamedTuple):
     `serving` are the objects that name the pod's own address as an endpoint of theirs; `node` is where it runs; `dns`
     says that it asks the mesh for names. `locality` is where it is ("region/zone/subzone"), where that matters to the
     choice of endpoints. `on_demand` says that the proxy holds only what its workload calls.
+    `proxyless` is a client that is no proxy at all and is sent other shapes of everything, so no scope drops it.
     """
 
     proxy_type: ProxyType = ProxyType.SIDECAR
@@ -48,6 +49,7 @@ class ClientTraits(NamedTuple):
     dns: bool = False
     locality: str = ""
     on_demand: bool = False
+    proxyless: bool = False
 
     def has_labels(self, selector: tuple[tuple[str, str], ...]) -> bool:
         """Whether the pod has every label of an equality selector."""
@@ -94,6 +96,7 @@ class Scope(NamedTuple):
             traits.dns if self.dns else False,
             traits.locality if self.locality else "",
             on_demand=traits.on_demand and self.on_demand,
+            proxyless=traits.proxyless,
         )
 
     def __or__(self, other: object) -> Scope:
