@@ -65,7 +65,7 @@ class NameServer:
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 try:
-                    sock = socket.socket(family, kind)
+                    sock = self._marked(socket.socket(family, kind))
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     sock.bind((host, port))
                 except OSError:
@@ -186,8 +186,12 @@ class NameServer:
         return None if found is None else answer(question, found)
 
     def _socket(self, resolver: str, kind: socket.SocketKind) -> socket.socket:
-        sock = socket.socket(socket.AF_INET6 if ":" in resolver else socket.AF_INET, kind)
+        sock = self._marked(socket.socket(socket.AF_INET6 if ":" in resolver else socket.AF_INET, kind))
         sock.setblocking(False)  # noqa: FBT003 - The standard library's own.
+        return sock
+
+    def _marked(self, sock: socket.socket) -> socket.socket:
+        """Let capture know what is ours: a question is then not captured again, and an answer comes home."""
         if self._mark is not None:
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self._mark)
         return sock
