@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from doubles.meshes import Mesh, endpoint_slice, pod, service
 from ostria.base import ObjectKey
+from ostria.envoy.catalogue import fragment
+from ostria.envoy.fragments import ResourceType
+from ostria.mesh.clients import traits_of
+from ostria.mesh.destinations import traffic_policy
 from ostria.mesh.endpoints import endpoints
 from ostria.mesh.inbound import inbound, serving
-from ostria.mesh.model import Resolution
+from ostria.mesh.model import HashKey, LoadBalancing, Resolution
 from ostria.mesh.services import aliases
 from ostria.mesh.services import service as service_of
+from ostria.mesh.traits import ClientTraits
 
 HOST = "db.example.com"
 
@@ -153,3 +158,46 @@ def test_a_pod_serves_what_names_its_address_in_its_own_namespace():
     assert [key.name for key in keys] == ["db"]
     (port,) = inbound(mesh.db, "default", (), keys).ports
     assert (port.port, port.services) == (8080, ((HOST, "default", 80),))
+
+
+def test_a_client_may_be_kept_to_one_endpoint_and_a_rule_goes_first():
+    mesh = Mesh(service("web", ip="10.96.0.1").replace("spec:", "spec:\n  sessionAffinity: ClientIP", 1))
+    host = "web.default.svc.cluster.local"
+    policy = traffic_policy(mesh.db, host, "default", 9080, "")
+    assert (policy.balancing, policy.hash_key) == (LoadBalancing.RING_HASH, HashKey("source_ip"))
+    mesh.apply("""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web}
+spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+""")
+    policy = traffic_policy(mesh.db, host, "default", 9080, "")
+    assert (policy.balancing, policy.hash_key) == (LoadBalancing.RANDOM, None)
+
+
+def test_where_traffic_stays_local_a_client_is_told_of_its_own_nodes_endpoints_only():
+    mesh = Mesh(
+        service("web", ip="10.96.0.1").replace("spec:", "spec:\n  internalTrafficPolicy: Local", 1),
+        pod("near", "10.0.0.1", {"app": "web"}),
+        pod("far", "10.0.0.2", {"app": "web"}).replace("nodeName: node", "nodeName: other"),
+        endpoint_slice("web", {"near": "10.0.0.1", "far": "10.0.0.2"}, port=9080),
+    )
+    name = "outbound|9080||web.default.svc.cluster.local"
+    told = [
+        fragment(mesh.db, ResourceType.ENDPOINTS, name, ClientTraits(node=node)) for node in ("node", "other", "third")
+    ]
+    assert [(b"10.0.0.1" in each.body, b"10.0.0.2" in each.body) for each in told if each] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+    client = traits_of(mesh.db, ObjectKey("", "Pod", "default", "near"))
+    assert client is not None
+    assert client.node == "node"
+
+
+def test_nodes_tell_nobody_apart_where_no_service_asks_for_them():
+    mesh = Mesh(service("web", ip="10.96.0.1"), pod("near", "10.0.0.1", {"app": "web"}))
+    client = traits_of(mesh.db, ObjectKey("", "Pod", "default", "near"))
+    assert client is not None
+    assert (client.node, client.serving, client.dns) == ("", (), False)
