@@ -201,3 +201,18 @@ def test_nodes_tell_nobody_apart_where_no_service_asks_for_them():
     client = traits_of(mesh.db, ObjectKey("", "Pod", "default", "near"))
     assert client is not None
     assert (client.node, client.serving, client.dns) == ("", (), False)
+
+
+def test_where_there_are_to_be_addresses_nobody_looks_a_name_up():
+    named = VM.replace("10.9.0.1", "vm.test")
+    assert places(Mesh(SELECTING, named)) == []
+    assert places(Mesh(SELECTING.replace("STATIC", "DNS"), named)) == [("vm.test", 3307)]
+    assert (
+        places(
+            Mesh(
+                SELECTING.replace("STATIC", "DNS"),
+                VM.replace("10.9.0.1", "'unix:///run/vm.sock'").replace(", ports: {sql: 3307}", ""),
+            )
+        )
+        == []
+    )

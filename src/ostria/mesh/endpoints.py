@@ -5,11 +5,12 @@ EndpointSlice, ServiceEntry, workload, peer mode -> declared_endpoints(object) -
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ostria.base import ObjectKey
+from ostria.base.hosts import is_ip
 from ostria.engine import Engine, Index, query
-from ostria.mesh.model import ClusterRef, Endpoint, Health, Labels, MutualTls, ServicePort
+from ostria.mesh.model import ClusterRef, Endpoint, Health, Labels, MutualTls, Resolution, ServicePort
 from ostria.mesh.security import peer_mode_of
 from ostria.mesh.services import service
 from ostria.mesh.workloads import Workload, is_ready, node_locality, outside_workload, selected, workload
@@ -43,7 +44,7 @@ def endpoints(db: Engine, host: str, namespace: str, port: int) -> tuple[Endpoin
         return ()
     distinct: set[Endpoint] = set()
     for key in (found.origin, *found.others):
-        distinct.update(declared_endpoints(db, key, host, described))
+        distinct.update(declared_endpoints(db, key, host, described, found.resolution))
     return tuple(sorted(distinct, key=lambda endpoint: (endpoint.addresses, endpoint.port, endpoint.health)))
 
 
@@ -66,16 +67,36 @@ def accounts(db: Engine, host: str, namespace: str, port: int) -> tuple[str, ...
 
 
 @query
-def declared_endpoints(db: Engine, key: ObjectKey, host: str, port: ServicePort) -> tuple[Endpoint, ...]:
-    """What one object says of one port of a host: its own endpoints, and those that it selects."""
+def declared_endpoints(
+    db: Engine, key: ObjectKey, host: str, port: ServicePort, resolution: Resolution
+) -> tuple[Endpoint, ...]:
+    """What one object says of one port of a host: its own endpoints, and those that it selects.
+
+    Of workloads outside Kubernetes only those count that can be called as the service finds its endpoints: nobody
+    looks names up where there are to be addresses.
+    """
     value = objects(db, key)
     if isinstance(value, KubernetesService):
-        found = list(_from_slices(db, key, port))
         selector = tuple(sorted(value.spec.selector.items()))
-        found += _of_workloads(db, "WorkloadEntry", key.namespace, selector, port)
-        return tuple(found)
+        chosen = _of_workloads(db, "WorkloadEntry", key.namespace, selector, port)
+        return (*_from_slices(db, key, port), *_fitting(chosen, resolution))
     if not isinstance(value, ServiceEntry) or value.spec.resolution in ("NONE", "DYNAMIC_DNS"):
         return ()
+    return tuple(_fitting(_of_entry(db, key, value, host, port), resolution))
+
+
+def _fitting(endpoints: Iterable[Endpoint], resolution: Resolution) -> Iterator[Endpoint]:
+    looked_up = resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
+    for endpoint in endpoints:
+        address = endpoint.addresses[0]
+        if looked_up:
+            if not address.startswith(UNIX):
+                yield endpoint._replace(addresses=(address,))
+        elif address.startswith(UNIX) or is_ip(address):
+            yield endpoint
+
+
+def _of_entry(db: Engine, key: ObjectKey, value: ServiceEntry, host: str, port: ServicePort) -> Iterable[Endpoint]:
     own = next((each for each in value.spec.ports if each.number == port.number), None)
     if own is None:
         return ()
@@ -134,7 +155,7 @@ def _from_slices(db: Engine, key: ObjectKey, port: ServicePort) -> Iterator[Endp
 def slice_endpoints(db: Engine, key: ObjectKey, port_name: str) -> tuple[Endpoint, ...]:
     """What one EndpointSlice says of one port."""
     value = objects(db, key)
-    if not isinstance(value, EndpointSlice):
+    if not isinstance(value, EndpointSlice) or value.address_type == "FQDN":
         return ()
     number = next((port.port for port in value.ports if port.name == port_name), None)
     if number is None:
