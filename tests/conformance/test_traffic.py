@@ -21,7 +21,7 @@ from ostria.base import Level, ObjectKey
 from ostria.engine import Engine
 from ostria.envoy.catalogue import names, scope
 from ostria.envoy.fragments import ResourceType
-from ostria.mesh.allocation import Owner, address_of
+from ostria.mesh.allocation import Owner, address_of, owner_of
 from ostria.mesh.clients import traits_of
 from ostria.mesh.traits import ClientTraits
 from ostria.resources import Change, Store, read_text
@@ -226,7 +226,7 @@ def with_our_addresses(case: Case, proxy: Proxy) -> Case:
     given: dict[str, str] = {}
     for call in case.get("calls", ()):
         address, host = call["call"].get("address", ""), call["call"].get("host", "")
-        if address.startswith("240.240.") and address not in _text(case):
+        if address.startswith("240.240.") and owner_of(proxy.db, address) is None:
             given[address] = address_of(proxy.db, Owner("default", host))[0]
     text = json.dumps(case)
     for theirs, ours in given.items():
