@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
+
 from doubles.meshes import Mesh, service
+from ostria.envoy.catalogue import fragment
+from ostria.envoy.fragments import ResourceType
 from ostria.mesh.destinations import destination, locality_interest, traffic_policy
 from ostria.mesh.model import LoadBalancing, TlsMode
+from ostria.mesh.traits import ClientTraits
 
 HOST = "reviews.default.svc.cluster.local"
 
@@ -139,3 +145,23 @@ def test_locality_matters_only_where_something_finds_out_what_fails_or_shares_ar
         "DestinationRule", "own"
     )
     assert locality_interest(mesh.db, HOST).matters
+
+
+def test_mesh_config_says_how_often_names_are_looked_up():
+    entry = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: e, namespace: default}
+spec: {hosts: [api.example.com], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}
+"""
+    mesh = Mesh(entry)
+    name = "outbound|80||api.example.com"
+    plain = fragment(mesh.db, ResourceType.CLUSTER, name, ClientTraits())
+    mesh.apply(mesh_config("{dnsRefreshRate: 5s}"))
+    often = fragment(mesh.db, ResourceType.CLUSTER, name, ClientTraits())
+    assert plain is not None
+    assert often is not None
+    found = DnsCluster()
+    assert Cluster.FromString(often.body).cluster_type.typed_config.Unpack(found)
+    assert found.dns_refresh_rate.seconds == 5
+    assert plain.body != often.body

@@ -23,6 +23,8 @@ def _sidecar(value: Sidecar) -> Fields:
         yield f"spec.ingress[{number}].captureMode", ingress.capture_mode == "NONE"
     for number, listener in enumerate(value.spec.egress):
         yield f"spec.egress[{number}].bind", listener.bind.startswith("unix:")
+        protocol = listener.port.protocol.upper() if listener.port else ""
+        yield f"spec.egress[{number}].port.protocol", protocol == "HTTP_PROXY"
 
 
 def _workload_group(value: WorkloadGroup) -> Fields:

@@ -7,6 +7,7 @@ from ostria.engine import Engine, query
 from ostria.envoy.clusters import (
     BLACK_HOLE,
     BLACK_HOLE_CLUSTER,
+    DNS_REFRESH_RATE,
     DYNAMIC_DNS,
     DYNAMIC_DNS_CLUSTER,
     INBOUND_PASSTHROUGH,
@@ -38,7 +39,7 @@ from ostria.mesh.model import (
 )
 from ostria.mesh.outbound import client_scope, outbound_clusters, outbound_scope
 from ostria.mesh.services import declarations, differs_at_gateways, service
-from ostria.mesh.settings import settings
+from ostria.mesh.settings import dns_refresh_rate, settings
 from ostria.mesh.sidecar_ingress import inbound_pool
 from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
@@ -122,6 +123,7 @@ def _outbound(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | N
         sealed=ref.sealed,
         at_gateway=client.proxy_type is ProxyType.GATEWAY,
         origin=min(known.origins) if known.origins else None,
+        dns_refresh_rate=dns_refresh_rate(db) if inline else DNS_REFRESH_RATE,
     )
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})
     asked = frozenset(key for _, key in policies_for(db, found.origin))

@@ -58,7 +58,7 @@ BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 DYNAMIC_DNS = "AllowAnyDynamicDNSCluster"
 
-_DNS_REFRESH_RATE = 60_000
+DNS_REFRESH_RATE = 60_000
 _DNS_JITTER = 100
 _NEVER = 315_360_000_000  # Ten years, in ms; Envoy takes no span of more than 292. Original destinations stay for good.
 
@@ -77,6 +77,7 @@ def outbound_cluster(
     origin: ObjectKey | None = None,
     sealed: bool = False,
     at_gateway: bool = False,
+    dns_refresh_rate: int = DNS_REFRESH_RATE,
 ) -> bytes:
     """The cluster `outbound|port|subset|host`, or the sealed one (see `ClusterRef`).
 
@@ -101,6 +102,9 @@ def outbound_cluster(
         cluster.cluster_type.CopyFrom(CLUSTER_TYPE)
     elif discovery is not _Discovery.ORIGINAL:
         cluster.load_assignment.MergeFromString(assignment(name, groups))
+        if dns_refresh_rate != DNS_REFRESH_RATE:
+            dns = _dns(logical=discovery is _Discovery.LOGICAL_DNS, refresh_rate=dns_refresh_rate)
+            cluster.cluster_type.typed_config.CopyFrom(packed(dns))
     if policy is not _DEFAULT_POLICY:
         if discovery not in (_Discovery.ORIGINAL, _Discovery.DYNAMIC):
             apply_balancing(cluster, policy)
@@ -290,10 +294,10 @@ def _plain(name: str) -> Untyped:
     return cluster
 
 
-def _dns(*, logical: bool) -> DnsCluster:
+def _dns(*, logical: bool, refresh_rate: int = DNS_REFRESH_RATE) -> DnsCluster:
     """Every address that a name has is an endpoint, or (`logical`) the next connection takes the next of them."""
     return DnsCluster(
-        dns_refresh_rate=duration(_DNS_REFRESH_RATE),
+        dns_refresh_rate=duration(refresh_rate),
         dns_jitter=duration(_DNS_JITTER),
         respect_dns_ttl=True,
         dns_lookup_family=DnsLookupFamily.Value("ALL"),

@@ -91,6 +91,12 @@ def forwards_to_localhost(db: Engine) -> bool:
     return mesh_config(db).inbound_traffic_policy.mode == "LOCALHOST"
 
 
+@query
+def dns_refresh_rate(db: Engine) -> int:
+    """How often, in ms, proxies look a host up again that says nothing of how long its addresses are good."""
+    return round(mesh_config(db).dns_refresh_rate.milliseconds)
+
+
 class PathNormalization(enum.StrEnum):
     """What is done to requests' paths before they are compared with anything."""
 

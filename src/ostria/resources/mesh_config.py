@@ -38,7 +38,9 @@ ACCEPTED = frozenset(
         "mixerReportServer",
         "outboundClusterStatName",
         "policyCheckFailOpen",
+        "proxyHttpPort",
         "proxyInboundListenPort",
+        "proxyListenPort",
         "serviceScopeConfigs",
         "serviceSettings",
         "tlsDefaults",
@@ -140,8 +142,6 @@ class ProxyConfig(Lenient, frozen=True):
 class MeshConfig(Lenient, frozen=True):
     """The settings, with Istio's defaults."""
 
-    proxy_listen_port: Int32 = 15001
-    proxy_http_port: Int32 = 0
     connect_timeout: Duration = Duration(10_000_000_000)
     protocol_detection_timeout: Duration | None = None
     tcp_keepalive: TcpKeepalive | None = None
