@@ -186,12 +186,12 @@ async def test_a_broken_save_keeps_the_last_good_and_names_the_line(tmp_path: Pa
 async def test_the_hook_sees_kinds_that_the_mesh_does_not_read(tmp_path: Path) -> None:
     seen: list[Diff] = []
     path = tmp_path / "web.yaml"
-    path.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 1}\n")
+    path.write_text("apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: web}\nspec: {replicas: 1}\n")
     async with running(source(tmp_path, follow=seen.append)):
-        assert [(m.identity.kind, m.value["spec"]) for m in seen[0].added] == [("Deployment", {"replicas": 1})]
+        assert [(m.identity.kind, m.value["spec"]) for m in seen[0].added] == [("StatefulSet", {"replicas": 1})]
         path.unlink()
         await eventually(lambda: len(seen) == 2)
-        assert [m.identity.kind for m in seen[1].deleted] == ["Deployment"]
+        assert [m.identity.kind for m in seen[1].deleted] == ["StatefulSet"]
 
 
 async def test_a_file_that_can_no_longer_be_read_keeps_what_it_said(

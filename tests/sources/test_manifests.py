@@ -13,7 +13,7 @@ from ostria.sources.manifests import EMPTY, Diff, FolderState, Manifest, changes
 A = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: '1'}\n"
 B = A.replace("name: a", "name: b")
 A2 = A.replace("'1'", "'2'")
-UNREAD = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 1}\n"
+UNREAD = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: web}\nspec: {replicas: 1}\n"
 BROKEN = "apiVersion: v1\nkind: ConfigMap\nmeta"
 LIST = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {name: a}\n"
 
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[tuple[dict[str, str | None], ...], dict[str, list[str]]]]
     ),
     "a kind that the mesh does not read is told too": (
         ({"x.yaml": UNREAD},),
-        {"added": ["Deployment web x.yaml:1:1"]},
+        {"added": ["StatefulSet web x.yaml:1:1"]},
     ),
     "the items of a list stand at their own lines": (({"x.yaml": LIST},), {"added": ["ConfigMap a x.yaml:4:3"]}),
     "a save that changes one object tells of that one": (

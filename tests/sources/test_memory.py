@@ -39,10 +39,10 @@ async def test_typed_objects_are_put_in_as_they_are() -> None:
 
 def test_what_was_read_is_told_at_once() -> None:
     memory = MemorySource(namespace="prod")
-    reading = memory.apply(f"{A}---\nkind: Pod\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: w}}\n")
+    reading = memory.apply(f"{A}---\nkind: Pod\n---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: w}}\n")
     assert [change.key.namespace for change in reading.changes] == ["prod"]
     assert [str(problem.origin) for problem in reading.problems] == ["memory:6:1"]
-    assert reading.unread == (("apps/v1", "Deployment", "", "w"),)
+    assert reading.unread == (("apps/v1", "StatefulSet", "", "w"),)
     assert memory.statistics().problems == reading.problems
     assert memory.changes() == reading.changes
 
