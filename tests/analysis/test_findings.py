@@ -178,3 +178,25 @@ spec: {{hosts: [reviews], {more} http: [{{route: [{{destination: {{host: reviews
     check(mesh, f"shadowed-host spec.hosts[0]: {hint}")
     mesh.apply(rule("old", 1, "exportTo: [shop],"), rule("young", 2, "exportTo: [default],"))
     check(mesh)
+
+
+def test_what_is_for_waypoints_says_that_there_are_none() -> None:
+    mesh = Mesh(
+        """
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: f}
+spec: {configPatches: [{applyTo: CLUSTER, match: {context: WAYPOINT}, patch: {operation: REMOVE}}]}
+---
+apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
+metadata: {name: p}
+spec: {url: 'file:///p.wasm', targetRefs: [{kind: Service, name: reviews}]}
+"""
+    )
+    rest = "the rest of the object takes effect"
+    check(
+        mesh,
+        f"not-acted-on spec.configPatches[0].match.context: {rest}",
+        f"not-acted-on spec.targetRefs[0]: {rest}",
+    )

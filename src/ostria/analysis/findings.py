@@ -21,6 +21,9 @@ SUBJECTS = {
     "Gateway": (gateway_problems,),
     "Ingress": (ingress_problems,),
     "ServiceEntry": (unsupported,),
+    "EnvoyFilter": (unsupported,),
+    "WasmPlugin": (unsupported,),
+    "TrafficExtension": (unsupported,),
 }
 
 

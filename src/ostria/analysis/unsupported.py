@@ -5,12 +5,15 @@ The table shrinks as the fields are built; it never holds what has an effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
 from ostria.resources import objects
+from ostria.resources.envoy_filter import EnvoyFilter
+from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.gateway_api import GRPCRoute, HTTPRoute
+from ostria.resources.policy_targets import PolicyTargetReference
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.workload_group import WorkloadGroup
 
@@ -41,11 +44,34 @@ def _grpc_route(value: GRPCRoute) -> Fields:
         yield f"spec.rules[{number}].sessionPersistence", rule.session_persistence
 
 
+# What only waypoints have, of which there are none here.
+_AT_WAYPOINTS = ("Service", "ServiceEntry")
+
+
+def _targets(targets: Iterable[PolicyTargetReference]) -> Fields:
+    for number, target in enumerate(targets):
+        yield f"spec.targetRefs[{number}]", target.kind in _AT_WAYPOINTS
+
+
+def _envoy_filter(value: EnvoyFilter) -> Fields:
+    yield from _targets(value.spec.target_refs)
+    for number, patch in enumerate(value.spec.config_patches):
+        match = patch.match
+        yield f"spec.configPatches[{number}].match.context", match is not None and match.context == "WAYPOINT"
+
+
+def _extension(value: WasmPlugin | TrafficExtension) -> Fields:
+    yield from _targets(value.spec.target_refs)
+
+
 _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "GRPCRoute": _grpc_route,
     "HTTPRoute": _http_route,
     "Sidecar": _sidecar,
     "WorkloadGroup": _workload_group,
+    "EnvoyFilter": _envoy_filter,
+    "WasmPlugin": _extension,
+    "TrafficExtension": _extension,
 }
 
 
