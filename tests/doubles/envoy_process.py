@@ -33,7 +33,9 @@ class EnvoyProcess:
 
     @property
     def log(self) -> str:
-        return (self.folder / "envoy.log").read_text()
+        """What it has said; before it has a log, on its standard error."""
+        files = (self.folder / "envoy.log", self.folder / "envoy.err")
+        return "".join(file.read_text() for file in files if file.exists())
 
     async def admin(self, path: str, method: str = "GET") -> str:
         """Ask the admin interface; raises OSError while it is not up."""

@@ -14,7 +14,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryResponse, Dis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubles.catalogue import CATALOGUE, FakeStore, Part, object_key, traits_of
+from doubles.catalogue import CATALOGUE, FakeStore, Part, object_key, on_demand, traits_of
 from doubles.catalogue import groups as groups_of
 from ostria.engine import Engine
 from ostria.envoy.fragments import ResourceType, fragment
@@ -23,6 +23,7 @@ from ostria.xds.clients import Client
 from ostria.xds.delivery import Command
 from ostria.xds.protocol import Request, WholeRequest
 from ostria.xds.shelf import WHOLE
+from ostria.xds.working_set import Bounds
 
 CDS, EDS, LDS, RDS = ResourceType.CLUSTER, ResourceType.ENDPOINTS, ResourceType.LISTENER, ResourceType.ROUTES
 NAMES = ("a", "b", "c")
@@ -142,7 +143,16 @@ class World:
             self.store.group(name, group)
 
     def make(self) -> Delivery[str]:
-        return Delivery(self.db, CATALOGUE, traits_of, self.store, self.store, changed=self.store.changed)
+        return Delivery(
+            self.db,
+            CATALOGUE,
+            traits_of,
+            self.store,
+            self.store,
+            changed=self.store.changed,
+            on_demand=on_demand,
+            bounds=Bounds(lingering=3),
+        )
 
     def perform(self, commands: list[Command]) -> None:
         for command in commands:
@@ -215,7 +225,11 @@ class World:
             for (type, name), found in self.delivery.held(envoy.client).items():
                 expected[type][name] = found.body
             assert envoy.held == expected
-            catalogue = {name: self.newest(envoy, CDS, name) for name in self.listed(envoy, CDS)}
+            wanted = set(self.listed(envoy, CDS))
+            if envoy.client.working is not None:
+                # On demand it is what its routes lead to, as far as that is there.
+                wanted |= {name for body in envoy.held[RDS].values() for name in body.decode()}
+            catalogue = {name: body for name in wanted if (body := self.newest(envoy, CDS, name)) is not None}
             assert envoy.held[CDS] == catalogue
         assert all(client.synced for client in self.delivery.statistics())
 
@@ -223,12 +237,11 @@ class World:
         assert envoy.client is not None
         return CATALOGUE.names(self.db, type, CATALOGUE.scope(self.db, type, "*").project(envoy.client.traits))
 
-    def newest(self, envoy: FakeEnvoy, type: ResourceType, name: str) -> bytes:
+    def newest(self, envoy: FakeEnvoy, type: ResourceType, name: str) -> bytes | None:
         assert envoy.client is not None
         scope = CATALOGUE.scope(self.db, type, name)
         found = CATALOGUE.fragment(self.db, type, name, scope.project(envoy.client.traits))
-        assert found is not None
-        return found.body
+        return None if found is None else found.body
 
 
 def service(name: str, body: str, group: str) -> tuple[Part, ...]:
@@ -273,7 +286,7 @@ events = st.one_of(
     st.tuples(st.just("settle"), st.none()),
     st.tuples(st.just("reconnect"), clients),
     st.tuples(st.just("leave"), clients),
-    st.tuples(st.just("group"), st.tuples(clients, st.sampled_from(["red", "blue"]))),
+    st.tuples(st.just("group"), st.tuples(clients, st.sampled_from(["red", "blue", "lazy"]))),
     st.tuples(st.just("time"), st.floats(0, 1)),
     st.tuples(st.just("restart"), st.none()),
 )
@@ -296,7 +309,9 @@ def play(world: World, event: str, argument: Any) -> None:
         world.envoys[argument].disconnect()
         world.envoys[argument].inbox.clear()
     elif event == "group":
-        world.store.group(*argument)
+        name, group = argument
+        # State of the world is never on demand.
+        world.store.group(name, "red" if world.envoys[name].whole else group)
         world.flush()
     elif event == "time":
         world.now += argument

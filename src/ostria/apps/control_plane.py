@@ -64,9 +64,11 @@ def proxy_traits(db: Engine, identity: Identity, node: Node) -> ClientTraits | N
     said = _texts(node) if asked.version or asked.metadata or _GENERATOR in node.metadata else {}
     metadata = tuple(sorted(pair for pair in said.items() if pair in asked.metadata))
     traits = traits_of(db, pod, said.get("ISTIO_VERSION", "") if asked.version else "", metadata)
-    if traits is None or said.get(_GENERATOR) != proxyless.GENERATOR:
-        return traits
-    return traits._replace(proxyless=True, on_demand=False)
+    if traits is None:
+        return None
+    # Envoy asks for virtual hosts in delta only.
+    traits = traits._replace(on_demand=traits.on_demand and not node.whole)
+    return traits._replace(proxyless=True) if said.get(_GENERATOR) == proxyless.GENERATOR else traits
 
 
 _GENERATOR = "GENERATOR"

@@ -30,13 +30,14 @@ class Node(NamedTuple):
     """What an Envoy says of itself in its first request; nothing of it is proven.
 
     `metadata` is the node's metadata as JSON with sorted keys ("" if there is none), `version` like "1.40.0" ("" if
-    it does not tell).
+    it does not tell). `whole` says that it speaks state of the world, which its call shows.
     """
 
     id: str = ""
     cluster: str = ""
     version: str = ""
     metadata: str = ""
+    whole: bool = False
 
 
 class Verifier(Protocol):

@@ -247,7 +247,7 @@ class Server(Generic[T]):
         if data is None:
             return
         request = await self._decode(context, data, read)
-        node = request.node or Node()
+        node = (request.node or Node())._replace(whole=whole)
         if claims_another(verified.identity, node):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the node claims another pod than its token's")
         client = self._delivery.connect(node.id, verified.identity, node, whole=whole)
