@@ -90,5 +90,5 @@ def test_proxies_share_what_they_shared_and_nothing_of_theirs_runs_again() -> No
     before = found(world, ResourceType.CLUSTER, CLUSTER, PROXY)
     world.ran()
     assert cluster(world).name == CLUSTER
-    assert "ostria.envoy.cds._outbound" not in world.ran()
+    assert "envoy.cds._outbound" not in world.ran()
     assert found(world, ResourceType.CLUSTER, CLUSTER, PROXY) is before
