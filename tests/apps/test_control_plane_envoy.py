@@ -29,17 +29,28 @@ metadata:
   annotations: {inject.istio.io/templates: gateway}
 """
 PODS = "---".join((GATEWAY_POD, pod("client", "10.0.0.77", {"app": "reviews", "version": "v1"})))
+ON_DEMAND_POD = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: asking
+  namespace: default
+  labels: {app: reviews, version: v1}
+  annotations: {ostria.dev/on-demand-xds: "true"}
+"""
 
 
 async def test_real_envoys_take_everything_that_random_meshes_come_to(tmp_path: pathlib.Path) -> None:
     draw = random.Random(20261121)
     async with (
         asyncio.timeout(100),
-        control_plane(tmp_path, PODS) as ground,
+        control_plane(tmp_path, f"{PODS}---{ON_DEMAND_POD}") as ground,
         ground.proxy("client") as sidecar,
+        ground.proxy("asking") as on_demand,
         ground.proxy("edge", namespace="istio-system", type=ProxyType.GATEWAY) as gateway,
     ):
         await sidecar.wait_ready()
+        await on_demand.wait_ready()
         await gateway.wait_ready()
         chosen = dict.fromkeys(POOL, 0)
         for _ in range(80):
@@ -55,7 +66,7 @@ async def test_real_envoys_take_everything_that_random_meshes_come_to(tmp_path: 
         clients = {client.name.split("~")[2]: client for client in ground.istiod.delivery.statistics()}
         assert all(client.synced for client in clients.values())
         assert counts(ground) > 150
-        assert set(clients) == {"client.default", "edge.istio-system"}
+        assert set(clients) == {"client.default", "asking.default", "edge.istio-system"}
 
 
 def counts(ground: Ground) -> int:
