@@ -347,7 +347,7 @@ def configuration(*bodies: bytes, **options: bool) -> bytes:
     return routes.route_configuration("9080", map(routes.member, bodies), **options)
 
 
-KEY = HashKey("cookie", "user", ttl=0)
+KEY = HashKey("cookie", "user", ttl=0, attributes=(("SameSite", "Strict"),))
 CONFIGURATIONS = {name: configuration(routes.virtual_host(host(one))) for name, one in ROUTES.items()} | {
     "consistent-hash": configuration(routes.virtual_host(host(route(timeout=1_000, hash_keys=(KEY,))))),
     "unknown-protocol": configuration(routes.virtual_host(host(route()), sniffed={ref().name})),

@@ -9,7 +9,7 @@ from doubles.meshes import Mesh, service
 from ostria.envoy.catalogue import fragment
 from ostria.envoy.fragments import ResourceType
 from ostria.mesh.destinations import destination, locality_interest, traffic_policy
-from ostria.mesh.model import LoadBalancing, TlsMode
+from ostria.mesh.model import HashKey, LoadBalancing, TlsMode
 from ostria.mesh.traits import ClientTraits
 
 HOST = "reviews.default.svc.cluster.local"
@@ -165,3 +165,11 @@ spec: {hosts: [api.example.com], resolution: DNS, ports: [{number: 80, name: htt
     assert Cluster.FromString(often.body).cluster_type.typed_config.Unpack(found)
     assert found.dns_refresh_rate.seconds == 5
     assert plain.body != often.body
+
+
+def test_a_cookie_to_hash_on_is_made_as_it_is_written():
+    cookie = "{name: user, ttl: 0s, path: /a, attributes: [{name: SameSite, value: Strict}]}"
+    hashed = rule("own", "default", "RANDOM").replace("simple: RANDOM", f"consistentHash: {{httpCookie: {cookie}}}")
+    mesh = Mesh(service("reviews", ip="10.96.0.1"), hashed)
+    key = traffic_policy(mesh.db, HOST, "shop", 9080, "").hash_key
+    assert key == HashKey("cookie", "user", 0, "/a", (("SameSite", "Strict"),))

@@ -349,6 +349,8 @@ def _hash_policy(key: HashKey) -> Untyped:
         if key.ttl is not None:
             message.cookie.ttl.CopyFrom(duration(key.ttl))
         message.cookie.path = key.path
+        for name, value in key.attributes:
+            message.cookie.attributes.add(name=name, value=value)
     else:
         message.connection_properties.source_ip = True
     return message

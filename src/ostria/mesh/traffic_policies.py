@@ -47,7 +47,8 @@ def _hash_key(hashing: api.ConsistentHashLB) -> HashKey | None:
         return HashKey("header", hashing.http_header_name)
     if hashing.http_cookie is not None:
         cookie = hashing.http_cookie
-        return HashKey("cookie", cookie.name, milliseconds(cookie.ttl), cookie.path)
+        attributes = tuple((each.name, each.value) for each in cookie.attributes)
+        return HashKey("cookie", cookie.name, milliseconds(cookie.ttl), cookie.path, attributes)
     if hashing.use_source_ip:
         return HashKey("source_ip")
     if hashing.http_query_parameter_name is not None:

@@ -21,12 +21,16 @@ class LoadBalancing(enum.StrEnum):
 
 
 class HashKey(NamedTuple):
-    """What consistent hashing hashes: `source` is header, cookie, source_ip or query."""
+    """What consistent hashing hashes: `source` is header, cookie, source_ip or query.
+
+    `ttl`, `path` and `attributes` are those of a cookie that is made for callers that have none.
+    """
 
     source: str
     name: str = ""
     ttl: int | None = None
     path: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 class TlsMode(enum.StrEnum):
