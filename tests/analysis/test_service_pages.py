@@ -9,6 +9,7 @@ import pytest
 
 from doubles.meshes import Mesh
 from ostria.analysis.findings import findings
+from ostria.analysis.simulation import Call, CallMode, CallProtocol, CallTls, Holdings, resolve
 from ostria.envoy.catalogue import fragment, names, scope
 from ostria.envoy.fragments import ResourceType
 from ostria.install import read
@@ -62,6 +63,23 @@ def test_the_page_on_external_services() -> None:
     assert (machine.addresses, machine.port, machine.mesh_tls, machine.weight) == (("192.0.2.20",), 8080, True, 2)
     (socket,) = endpoints(mesh.db, "agent.local", "default", 80)
     assert socket.addresses == ("unix:///var/run/agent.sock",)
+
+
+def test_a_host_under_a_domain_is_looked_up_when_it_is_called() -> None:
+    mesh = mesh_of("external-services.md").apply("""
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: plain}
+spec: {hosts: ['*.plain.example'], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DYNAMIC_DNS}
+""")
+    held = Holdings.of_client(mesh.db, ClientTraits(namespace="default"))
+    here = {"address": "192.0.2.9", "mode": CallMode.OUTBOUND}
+    tls = Call(port=443, protocol=CallProtocol.TCP, tls=CallTls.TLS, sni="a.partner.example", **here)
+    plain = Call(port=80, protocol=CallProtocol.HTTP, host="b.plain.example", **here)
+    found = [resolve(held, call) for call in (tls, plain)]
+    assert [outcome.failure for outcome in found] == [None, None]
+    members = [member for outcome in found for share in outcome.shares for member in share.members]
+    assert [(each.address, each.port) for each in members] == [("a.partner.example", 443), ("b.plain.example", 80)]
 
 
 def test_the_page_on_names() -> None:

@@ -46,6 +46,7 @@ from ostria.analysis.simulation.model import (
     ServerTls,
     Target,
     Tcp,
+    Upstream,
 )
 from ostria.analysis.simulation.requests import (
     Asked,
@@ -62,6 +63,7 @@ BLACK_HOLE, BLOCK_ALL = "BlackHoleCluster", "block_all"
 
 _DIRECTIONS = {CallMode.OUTBOUND: "OUTBOUND", CallMode.INBOUND: "INBOUND"}
 _PLAIN_PROTOCOLS = {CallProtocol.HTTP: ("http/1.1",), CallProtocol.HTTP2: ("h2c",), CallProtocol.TCP: ()}
+_LOOKED_UP = "envoy.clusters.dynamic_forward_proxy"
 _USABLE = ("", "UNKNOWN", "HEALTHY")
 _ALL = 1 - 1e-9
 
@@ -297,6 +299,8 @@ def _share(
     members = _usable(held.members(upstream))
     if upstream.discovery == "ORIGINAL_DST":
         members = (Member(call.address, call.port),)
+    elif upstream.discovery == _LOOKED_UP:
+        members = _looked_up(call, request, upstream)
     tls = tuple(upstream.tls_of(member) for member in members)
     if request is not None:
         # A pool of HTTP connections offers its protocol where nobody else says what to offer.
@@ -313,6 +317,16 @@ def _share(
         request=request,
         config=upstream.config,
     )
+
+
+def _looked_up(call: Call, request: Request | None, upstream: Upstream) -> tuple[Member, ...]:
+    """Whom the proxy looks up for a call: the host that a request names, or the name that a TLS client asks for."""
+    if request is None:
+        return (Member(call.sni, call.port),) if call.sni else ()
+    host, colon, port = request.authority.rpartition(":")
+    if not (colon and port.isdigit()) or request.authority.endswith("]"):
+        host, port = request.authority, "80" if upstream.tls.mode == "PLAINTEXT" else "443"
+    return (Member(host, int(port)),)
 
 
 def _usable(members: Sequence[Member]) -> tuple[Member, ...]:
