@@ -47,7 +47,7 @@ def unbound(name: str, body: bytes, ports: itertools.count[int]) -> dict[str, An
 async def test_everything_is_accepted(tmp_path: pathlib.Path) -> None:
     cases = goldens()
     authority = Authority()
-    mine = authority.issue("api.example.com")
+    mine, second = authority.issue("api.example.com"), authority.issue("second.example.com")
     for file, content in (("cert.pem", mine.certificate), ("key.pem", mine.key), ("ca.pem", mine.roots)):
         (tmp_path / file).write_bytes(content)
     ports = itertools.count(20_000)
@@ -86,6 +86,8 @@ async def test_everything_is_accepted(tmp_path: pathlib.Path) -> None:
         endpoints=[assignment(name, (cases.endpoint(mesh_tls=True),)) for name in eds_names(cases)],
         secrets=[
             *(secrets.certificate_secret(name, held) for name in credentials),
+            # Beside another one: a name has one certificate of a kind.
+            secrets.certificate_secret("second-credential", secrets.Credential(second.certificate, second.key)),
             *(secrets.authorities_secret(name, held) for name in credentials),
         ],
         replace={

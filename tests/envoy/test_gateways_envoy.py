@@ -80,6 +80,9 @@ spec:
     bind: 127.0.0.1
     hosts: ["*.local"]
     tls: {{mode: AUTO_PASSTHROUGH}}
+  - port: {{number: 9000, name: socket, protocol: TCP}}
+    bind: unix://{folder}/s
+    hosts: ["*"]
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -204,7 +207,7 @@ async def edge(folder: pathlib.Path) -> AsyncIterator[Edge]:
             each.port = server.sockets[0].getsockname()[1]
         mesh = Mesh(
             EDGE_POD,
-            GATEWAY.format(**at.ports),
+            GATEWAY.format(folder=folder, **at.ports),
             *(
                 secret(name, at.authority.issue(f"{name}.shown"), at.clients.certificate)
                 for name in ("simple", "mutual")
@@ -289,6 +292,14 @@ async def test_tls_is_opened_and_its_bytes_passed_on(tmp_path: pathlib.Path) -> 
 async def test_tcp_is_passed_on(tmp_path: pathlib.Path) -> None:
     async with edge(tmp_path) as at:
         assert await at.say("tcp") == ("", b"raw: hello\n")
+
+
+async def test_a_server_may_be_a_socket(tmp_path: pathlib.Path) -> None:
+    async with edge(tmp_path):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"raw: hello\n"
+        writer.close()
 
 
 async def test_mutual_tls_of_the_mesh_is_opened_with_the_gateways_identity(tmp_path: pathlib.Path) -> None:

@@ -317,6 +317,38 @@ LISTENERS = {
             ),
         )
     ),
+    "gateway-tls-with-everything": gateways.gateway_listener(
+        GatewayListener(
+            "",
+            8444,
+            (
+                PLAIN._replace(
+                    encrypted=True,
+                    server_names=("all.example",),
+                    tls=GatewayTls(
+                        ServerTls.MUTUAL,
+                        "bookinfo-credential",
+                        more_credentials=("second-credential",),
+                        authorities_credential="mutual-credential",
+                        max_version="TLSV1_1",
+                        ciphers=("ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384", "NO-SUCH-CIPHER"),
+                        subject_alt_names=("spiffe://cluster.local/ns/a/sa/b",),
+                        key_hashes=("NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A=",),
+                        certificate_hashes=("df6ff72fe9116521268f6f2dd4966f51df479883fe7037b39f75916ac3049d1a",),
+                    ),
+                ),
+                PLAIN._replace(
+                    encrypted=True,
+                    server_names=("files.example",),
+                    tls=GatewayTls(
+                        ServerTls.OPTIONAL_MUTUAL,
+                        files=(("/etc/certs/cert.pem", "/etc/certs/key.pem"),),
+                        authorities="/etc/certs/ca.pem",
+                    ),
+                ),
+            ),
+        )
+    ),
     "gateway-connections": gateways.gateway_listener(
         GatewayListener(
             "10.0.0.1",

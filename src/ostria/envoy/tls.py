@@ -61,6 +61,21 @@ _CIPHERS = (
     "AES128-GCM-SHA256",
 )
 
+# The ciphers that a server may choose (Envoy: TlsParameters.cipher_suites); a name that is none of them is left out.
+_CHOOSABLE = frozenset(
+    (
+        *_CIPHERS,
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-RSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA",
+        "ECDHE-RSA-AES256-SHA",
+        "AES128-SHA",
+        "AES256-SHA",
+    )
+)
+
 _VERSIONS = {
     "": TlsParameters.TLS_AUTO,
     "TLS_AUTO": TlsParameters.TLS_AUTO,
@@ -148,34 +163,50 @@ def mesh_server(alpn: tuple[str, ...], trust_domains: Iterable[str]) -> Transpor
 
 
 def gateway_server(tls: GatewayTls, alpn: tuple[str, ...], trust_domains: Iterable[str]) -> TransportSocket:
-    """What a gateway's server terminates. PASSTHROUGH terminates nothing and must not come here."""
-    assert tls.mode is not ServerTls.PASSTHROUGH
+    """What a server opens; what it only passes on must not come here."""
+    assert tls.ends_here
     if tls.mode is ServerTls.ISTIO_MUTUAL:
         return mesh_server(alpn, trust_domains)
     context = DownstreamTlsContext()
     common = context.common_tls_context
     common.alpn_protocols.extend(alpn)
-    common.tls_params.tls_minimum_protocol_version = _VERSIONS[tls.min_version] or TlsParameters.TLSv1_2
-    common.tls_params.tls_maximum_protocol_version = _VERSIONS[tls.max_version]
-    common.tls_params.cipher_suites.extend(tls.ciphers)
-    mutual = tls.mode in (ServerTls.MUTUAL, ServerTls.OPTIONAL_MUTUAL)
+    _server_parameters(common.tls_params, tls)
+    for credential in (tls.credential, *tls.more_credentials) if tls.credential else ():
+        common.tls_certificate_sds_secret_configs.append(from_control_plane(credential_name(credential)))
+    for certificate, key in tls.files if not tls.credential else ():
+        _certificate_files(common, certificate, key)
     context.require_client_certificate.value = tls.mode is ServerTls.MUTUAL
-    matchers = [_exactly(name) for name in tls.subject_alt_names]
-    if tls.credential:
-        common.tls_certificate_sds_secret_configs.append(from_control_plane(credential_name(tls.credential)))
-        if mutual and tls.signers:
-            common.validation_context.trusted_ca.inline_string = tls.signers
-            common.validation_context.match_typed_subject_alt_names.extend(matchers)
-        elif mutual:
-            combined = common.combined_validation_context
-            combined.default_validation_context.match_typed_subject_alt_names.extend(matchers)
-            combined.validation_context_sds_secret_config.CopyFrom(from_control_plane(authorities_name(tls.credential)))
-    else:
-        _certificate_files(common, tls.certificate, tls.key)
-        if mutual:
-            common.validation_context.trusted_ca.filename = tls.authorities
-            common.validation_context.match_typed_subject_alt_names.extend(matchers)
+    if tls.mode in (ServerTls.MUTUAL, ServerTls.OPTIONAL_MUTUAL):
+        _check_clients(common, tls)
     return TransportSocket(name=_TLS_SOCKET, typed_config=packed(context))
+
+
+def _server_parameters(parameters: Untyped, tls: GatewayTls) -> None:
+    """Versions, at least 1.2 unless the server says otherwise, and the ciphers of them that Envoy has."""
+    highest = _VERSIONS[tls.max_version]
+    lowest = _VERSIONS[tls.min_version] or TlsParameters.TLSv1_2
+    parameters.tls_minimum_protocol_version = min(lowest, highest) if highest else lowest
+    parameters.tls_maximum_protocol_version = highest
+    parameters.cipher_suites.extend(dict.fromkeys(name for name in tls.ciphers if name in _CHOOSABLE))
+
+
+def _check_clients(common: Untyped, tls: GatewayTls) -> None:
+    authorities = "" if tls.signers else tls.authorities_credential or tls.credential
+    if authorities:
+        combined = common.combined_validation_context
+        validation = combined.default_validation_context
+        combined.validation_context_sds_secret_config.CopyFrom(from_control_plane(authorities_name(authorities)))
+    else:
+        validation = common.validation_context
+        if tls.signers:
+            validation.trusted_ca.inline_string = tls.signers
+        else:
+            validation.trusted_ca.filename = tls.authorities
+        if tls.revocations:
+            validation.crl.filename = tls.revocations
+    validation.match_typed_subject_alt_names.extend(_exactly(name) for name in tls.subject_alt_names)
+    validation.verify_certificate_spki.extend(tls.key_hashes)
+    validation.verify_certificate_hash.extend(tls.certificate_hashes)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------

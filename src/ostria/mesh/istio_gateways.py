@@ -15,12 +15,11 @@ from ostria.mesh.model import (
     ConnectionRoute,
     GatewaySelection,
     GatewayServer,
-    GatewayTls,
     HostRoutes,
     Route,
-    ServerTls,
 )
 from ostria.mesh.protocols import parse_protocol
+from ostria.mesh.server_tls import server_tls
 from ostria.mesh.services import age, canonical, is_visible, references_to, wildcards_over
 from ostria.mesh.traits import ClientTraits
 from ostria.mesh.virtual_services import Place, bound, http_routes, speaking, visible_in
@@ -67,7 +66,7 @@ def servers(db: Engine, key: ObjectKey) -> tuple[GatewayServer, ...]:
             protocol=parse_protocol(server.port.protocol),
             hosts=tuple(_host(db, host, key.namespace) for host in server.hosts),
             bind=server.bind,
-            tls=_tls(server.tls) if server.tls and parse_protocol(server.port.protocol).is_tls else None,
+            tls=server_tls(server.tls) if server.tls and parse_protocol(server.port.protocol).is_tls else None,
             https_redirect=bool(server.tls and server.tls.https_redirect and _reads_plain(server)),
             name=server.port.name,
         )
@@ -83,20 +82,6 @@ def _host(db: Engine, host: str, namespace: str) -> tuple[str, str]:
     """A server's host as (namespace of the routes or "*", host); "." is the Gateway's own namespace."""
     scoped = split_scoped(host)
     return (namespace if scoped.namespace == "." else scoped.namespace, canonical(db, scoped.host, namespace))
-
-
-def _tls(tls: api.ServerTLSSettings) -> GatewayTls:
-    return GatewayTls(
-        mode=ServerTls(tls.mode.lower()),
-        credential=tls.credential_name or (tls.credential_names[0] if tls.credential_names else ""),
-        certificate=tls.server_certificate,
-        key=tls.private_key,
-        authorities=tls.ca_certificates,
-        min_version=tls.min_protocol_version.removeprefix("TLS_AUTO"),
-        max_version=tls.max_protocol_version.removeprefix("TLS_AUTO"),
-        ciphers=tls.cipher_suites,
-        subject_alt_names=tls.subject_alt_names,
-    )
 
 
 # --- what is bound ------------------------------------------------------------------------------------------------

@@ -13,20 +13,18 @@ from ostria.engine import Engine, query
 from ostria.mesh.destinations import traffic_policy
 from ostria.mesh.model import (
     ConnectionPool,
-    GatewayTls,
     Inbound,
     InboundPort,
     Labels,
     MutualTls,
-    ServerTls,
 )
 from ostria.mesh.protocols import parse_protocol
 from ostria.mesh.security import peer_mode_of
+from ostria.mesh.server_tls import server_tls
 from ostria.mesh.settings import forwards_to_localhost
 from ostria.mesh.traffic_policies import pool_of
 from ostria.resources import objects
 from ostria.resources import sidecar as api
-from ostria.resources.gateway import ServerTLSSettings
 
 UNIX = "unix:"
 OWN_ADDRESS = ("0.0.0.0", "[::]", "")  # noqa: S104 - What an endpoint spells the workload's own address by.
@@ -67,7 +65,7 @@ def governed(
                 services=served[number].services if number in served else (),
                 endpoint=_endpoint(listener.default_endpoint, addresses),
                 # Mutual TLS of the mesh goes first: what is opened twice could be read by neither.
-                tls=_tls(listener.tls) if listener.tls and mode is MutualTls.DISABLE else None,
+                tls=server_tls(listener.tls, files_only=True) if listener.tls and mode is MutualTls.DISABLE else None,
             )
         )
     named = {port.port for port in ports}
@@ -98,18 +96,6 @@ def _endpoint(text: str, addresses: tuple[str, ...]) -> str:
         family = [address for address in addresses if (":" in address) == (host == "[::]")]
         return f"{family[0]}:{port}" if family else ""
     return f"{host.strip('[]')}:{port}"
-
-
-def _tls(tls: ServerTLSSettings) -> GatewayTls:
-    return GatewayTls(
-        mode=ServerTls(tls.mode.lower()),
-        certificate=tls.server_certificate,
-        key=tls.private_key,
-        authorities=tls.ca_certificates,
-        min_version="" if tls.min_protocol_version == "TLS_AUTO" else tls.min_protocol_version,
-        max_version="" if tls.max_protocol_version == "TLS_AUTO" else tls.max_protocol_version,
-        ciphers=tls.cipher_suites,
-    )
 
 
 @query

@@ -26,22 +26,28 @@ class ServerTls(enum.StrEnum):
 
 
 class GatewayTls(NamedTuple):
-    """TLS of one gateway server. `credential` names a Secret; the file names are used where it is "".
+    """TLS of one server. `credential` names a Secret; `files` (certificate, key) are used where it is "".
 
-    The versions are spelled as in TLSV1_2, "" is the default. `signers` are authorities in PEM, where they are known by
-    their text and not by where they lie.
+    `more_credentials` are for clients that take another kind of key. Clients are checked against the authorities of
+    `authorities_credential`, else of `credential`, or of the file; and if hashes are given, by one of them (of the key
+    in base64, of the certificate in hex). The versions are spelled as in TLSV1_2, "" is the default.
+    `signers` are authorities in PEM, where they are known by their text and not by where they lie.
     """
 
     mode: ServerTls
     credential: str = ""
-    certificate: str = ""
-    key: str = ""
+    more_credentials: tuple[str, ...] = ()
+    authorities_credential: str = ""
+    files: tuple[tuple[str, str], ...] = ()
     authorities: str = ""
+    revocations: str = ""
     min_version: str = ""
     max_version: str = ""
     ciphers: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
     signers: str = ""
+    key_hashes: tuple[str, ...] = ()
+    certificate_hashes: tuple[str, ...] = ()
 
     @property
     def ends_here(self) -> bool:
