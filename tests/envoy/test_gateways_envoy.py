@@ -22,6 +22,7 @@ from doubles.meshes import Mesh, endpoint_slice, pod, service
 from doubles.sent_resources import sent
 from ostria.base import ObjectKey
 from ostria.mesh.clients import traits_of
+from ostria.mesh.settings import Settings
 
 pytestmark = pytest.mark.envoy
 
@@ -193,7 +194,7 @@ REFUSED = (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)
 
 
 @contextlib.asynccontextmanager
-async def edge(folder: pathlib.Path) -> AsyncIterator[Edge]:
+async def edge(folder: pathlib.Path, settings: Settings | None = None) -> AsyncIterator[Edge]:
     at = Edge(folder)
     web = Backend("web")
     own = Raw("own", server_context(folder, at.authority.issue("own.backend")))
@@ -221,6 +222,7 @@ async def edge(folder: pathlib.Path) -> AsyncIterator[Edge]:
             service("meshed", 8080, ip="10.96.0.4"),
             pod("meshed", "127.0.0.1", {"app": "meshed"}),
             endpoint_slice("meshed", {"meshed": "127.0.0.1"}, port=meshed.port),
+            settings=settings,
         )
         client = traits_of(mesh.db, ObjectKey("", "Pod", "istio-system", "edge"))
         assert client is not None
@@ -322,3 +324,18 @@ async def test_mutual_tls_of_the_mesh_is_passed_to_the_cluster_that_its_name_spe
             await at.say("auto", at.anonymous("h2"), meshed)
         with pytest.raises(REFUSED):
             await at.say("auto", at.anonymous("istio"), "outbound_.9000_._.raw.default.svc.cluster.local")
+
+
+async def old_request(at: Edge) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", at.ports["plain"])
+    writer.write(b"GET / HTTP/1.0\r\nhost: a.web.example\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    return int(line.split()[1])
+
+
+async def test_http_1_0_is_answered_where_the_mesh_says_so(tmp_path: pathlib.Path) -> None:
+    async with edge(tmp_path) as at:
+        assert await old_request(at) == 426
+    async with edge(tmp_path, Settings(http10=True)) as at:
+        assert await old_request(at) == 200

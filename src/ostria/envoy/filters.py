@@ -111,12 +111,16 @@ def http_by_name(
     grpc_web: bool = False,
     looks_up: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
+    http10: bool = False,
 ) -> Filter:
     """Read requests and route them by the route configuration of this name, which comes over xDS.
 
-    `looks_up` says that some of its clusters have the names looked up that requests are for.
+    `looks_up` says that some of its clusters have the names looked up that requests are for. HTTP/1.0 is answered
+    with 426, unless `http10`.
     """
     manager = _manager(side, stat_prefix, log, paths, grpc_web=grpc_web)
+    if http10:
+        manager.http_protocol_options.accept_http_10 = True
     if looks_up:
         manager.http_filters.insert(len(manager.http_filters) - 1, REQUEST_FILTER)
     manager.rds.route_config_name = route_name

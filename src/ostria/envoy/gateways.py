@@ -35,6 +35,7 @@ def gateway_listener(
     log: LogFile | None = None,
     looks_up: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
+    http10: bool = False,
 ) -> bytes:
     """The listener of one port; there must be a chain. `looks_up` says that requests' names may be looked up."""
     host = listener.bind or ANY_V4
@@ -44,7 +45,7 @@ def gateway_listener(
     if log is not None:
         message.access_log.append(unmatched_access_log(log))
     message.filter_chains.extend(
-        _chain(name, chain, trust_domains, log, paths, looks_up=looks_up) for chain in listener.chains
+        _chain(name, chain, trust_domains, log, paths, looks_up=looks_up, http10=http10) for chain in listener.chains
     )
     if any(chain.encrypted for chain in listener.chains):
         message.listener_filters.append(TLS_INSPECTOR)
@@ -59,12 +60,13 @@ def _chain(
     paths: PathNormalization,
     *,
     looks_up: bool,
+    http10: bool,
 ) -> FilterChain:
     if chain.route is not None:
         message = FilterChain(filters=connection_filters(chain.route, log=log))
     else:
         prefix = f"outbound_{listener}"
-        requests = http_by_name(Side.GATEWAY, prefix, chain.table, log=log, looks_up=looks_up, paths=paths)
+        requests = http_by_name(Side.GATEWAY, prefix, chain.table, log=log, looks_up=looks_up, paths=paths, http10=http10)
         message = FilterChain(filters=[requests])
     if chain.tls is not None:
         mesh_bytes = chain.tls.mode is ServerTls.ISTIO_MUTUAL and not chain.table

@@ -145,6 +145,7 @@ def _outbound(db: Engine, listener: OutboundListener, policy: OutboundPolicy) ->
         looks_up=policy.proxy is None and policy.mode is OutboundMode.DYNAMIC_DNS,
         detection_timeout=_detection_timeout(db),
         paths=path_normalization(db),
+        http10=settings(db).http10,
     )
     targets = (target.cluster for route in listener.connections for target in route.targets)
     references = _rest(policy) | _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
@@ -185,6 +186,7 @@ def _gateway_listener(db: Engine, listener: GatewayListener) -> Fragment:
         log=log_file(db),
         looks_up=looks_up_any(db),
         paths=path_normalization(db),
+        http10=settings(db).http10,
     )
     tables = frozenset((ResourceType.ROUTES, chain.table) for chain in listener.chains if chain.table)
     targets = (target.cluster for chain in listener.chains if chain.route for target in chain.route.targets)

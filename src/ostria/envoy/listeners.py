@@ -59,6 +59,7 @@ def outbound_listener(
     detection_timeout: int = DETECTION_TIMEOUT,
     looks_up: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
+    http10: bool = False,
 ) -> bytes:
     """What one address and port is called for; what neither is HTTP nor taken by a connection route goes to `rest`.
 
@@ -74,7 +75,7 @@ def outbound_listener(
         if not route.takes_all:
             message.filter_chains.append(connection_chain(route, log=log))
     if listener.http:
-        message.filter_chains.append(_requests(message.name, listener, log, paths, looks_up=looks_up))
+        message.filter_chains.append(_requests(message.name, listener, log, paths, looks_up=looks_up, http10=http10))
     default = next((route for route in listener.connections if route.takes_all), None)
     last = (
         connection_chain(default, log=log)
@@ -95,14 +96,20 @@ def outbound_listener(
 
 
 def _requests(
-    name: str, listener: OutboundListener, log: LogFile | None, paths: PathNormalization, *, looks_up: bool
+    name: str,
+    listener: OutboundListener,
+    log: LogFile | None,
+    paths: PathNormalization,
+    *,
+    looks_up: bool,
+    http10: bool,
 ) -> FilterChain:
     """The chain for what the first bytes show to be HTTP without TLS."""
     prefix, looks_up = f"outbound_{name}", looks_up or listener.looks_up
-    http = http_by_name(Side.OUTBOUND, prefix, listener.http, log=log, looks_up=looks_up, paths=paths)
+    http = http_by_name(Side.OUTBOUND, prefix, listener.http, log=log, looks_up=looks_up, paths=paths, http10=http10)
     chain = FilterChain(filters=[http])
     chain.filter_chain_match.transport_protocol = "raw_buffer"
-    chain.filter_chain_match.application_protocols.extend(PLAINTEXT_HTTP)
+    chain.filter_chain_match.application_protocols.extend(("http/1.0", *PLAINTEXT_HTTP) if http10 else PLAINTEXT_HTTP)
     return chain
 
 

@@ -21,8 +21,8 @@ Json = Mapping[str, Any]
 
 ENVIRONMENT = frozenset(
     ("CLUSTER_ID", "DOMAIN_SUFFIX", "ENABLE_NATIVE_SIDECARS", "ISTIOD_CUSTOM_HOST", "OSTRIA_ENVOY_VERSION",
-     "OSTRIA_IPV6", "OSTRIA_LOG", "OSTRIA_SOCKET_MARK", "PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "POD_NAMESPACE",
-     "REVISION", "ROOT_CA_DIR")
+     "OSTRIA_IPV6", "OSTRIA_LOG", "OSTRIA_SOCKET_MARK", "PILOT_HTTP10", "PILOT_SCOPE_GATEWAY_TO_NAMESPACE",
+     "POD_NAMESPACE", "REVISION", "ROOT_CA_DIR")
 )  # fmt: skip
 """What istiod reads of its environment; a test holds this against what it does read."""
 
