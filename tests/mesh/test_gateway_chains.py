@@ -130,6 +130,13 @@ def test_tcp_goes_where_the_first_rule_says():
     check(mesh, [("-", "ratings")], 9000)
 
 
+def test_a_server_for_browsers_translates_grpc() -> None:
+    for protocol, expect in (("HTTP", False), ("GRPC-WEB", True)):
+        mesh = edge(gateway("a", server('"*"', protocol, port=80)))
+        (chain,) = gateway_chains(mesh.db, "", 80, EDGE)
+        assert chain.grpc_web is expect
+
+
 def test_a_port_that_nothing_stands_behind_is_not_listened_on():
     mesh = edge(
         gateway("a", server('"*"', "TCP", port=9000), server('"*"', mode="PASSTHROUGH", name="b")),

@@ -66,7 +66,16 @@ def _chain(
         message = FilterChain(filters=connection_filters(chain.route, log=log))
     else:
         prefix = f"outbound_{listener}"
-        requests = http_by_name(Side.GATEWAY, prefix, chain.table, log=log, looks_up=looks_up, paths=paths, http10=http10)
+        requests = http_by_name(
+            Side.GATEWAY,
+            prefix,
+            chain.table,
+            log=log,
+            grpc_web=chain.grpc_web,
+            looks_up=looks_up,
+            paths=paths,
+            http10=http10,
+        )
         message = FilterChain(filters=[requests])
     if chain.tls is not None:
         mesh_bytes = chain.tls.mode is ServerTls.ISTIO_MUTUAL and not chain.table

@@ -18,6 +18,7 @@ from ostria.mesh.model import (
     GatewayChain,
     GatewayListener,
     GatewayServer,
+    Protocol,
     ServerTls,
     WeightedTarget,
 )
@@ -42,7 +43,9 @@ def gateway_chains(db: Engine, bind: str, port: int, client: ClientTraits) -> tu
     places = gateway_ports(db, client)
     servers = next((place.servers for place in places if (place.bind, place.port) == (bind, port)), ())
     if servers and servers[0].tls is None and is_http_server(servers[0]):
-        return (GatewayChain(frozenset(server.gateway for server in servers), table=route_table(servers[0])),)
+        origins = frozenset(server.gateway for server in servers)
+        grpc_web = any(server.protocol is Protocol.GRPC_WEB for server in servers)
+        return (GatewayChain(origins, table=route_table(servers[0]), grpc_web=grpc_web),)
     chains: list[GatewayChain] = []
     taken: set[tuple[str, bool]] = set()
     for chain in (chain for server in servers for chain in _chains(db, server, client)):

@@ -102,7 +102,8 @@ class GatewayChain(NamedTuple):
 
     Which these are: `encrypted` ones only if so, `server_names` that TLS clients ask for (() is any), and of these
     `mesh_only` clients that offer the mesh's mutual TLS. They are opened as `tls` says, if it does; then their requests
-    go through the route table `table`, or, where there is none, their bytes by `route`.
+    go through the route table `table` (`grpc_web`: those of browsers are translated), or, where there is none, their
+    bytes by `route`.
     """
 
     origins: frozenset[ObjectKey]
@@ -112,6 +113,7 @@ class GatewayChain(NamedTuple):
     tls: GatewayTls | None = None
     table: str = ""
     route: ConnectionRoute | None = None
+    grpc_web: bool = False
 
 
 class GatewayListener(NamedTuple):
