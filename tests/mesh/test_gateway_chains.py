@@ -189,3 +189,20 @@ spec: {hosts: [outside.local], resolution: DNS, ports: [{number: 443, name: tls,
 def test_the_mesh_is_passed_to_only_as_far_as_the_servers_hosts_go():
     mesh = edge(gateway("a", server("reviews.default.svc.cluster.local", mode="AUTO_PASSTHROUGH", port=15443)))
     assert [cluster.host for cluster in passed_to(mesh.db, EDGE)] == [REVIEWS]
+
+
+def test_tls_leaves_the_mesh_through_a_gateway_that_passes_it_on():
+    partner = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: partner}
+spec: {hosts: [partner.example.com], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}
+"""
+    inside = by_name("partner.example.com", "ratings", ", gateways: [mesh], port: 443")
+    outside = by_name("partner.example.com", "partner.example.com", ", gateways: [a], port: 443")
+    mesh = edge(
+        gateway("a", server("partner.example.com", mode="PASSTHROUGH")),
+        partner,
+        rules("one", "partner.example.com", f"tls: [{inside}, {outside}]", "mesh, a"),
+    )
+    check(mesh, [("partner.example.com", "partner")])
