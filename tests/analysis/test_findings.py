@@ -115,6 +115,22 @@ def test_a_name_that_has_a_certificate_already_is_told():
     assert "is taken by Gateway default/old: a name has one certificate" in problem.message
 
 
+def test_a_rule_whose_hosts_its_gateway_does_not_have():
+    gateway = (GATEWAY % ("edge", "2026-01-01T00:00:00Z", "istio: ingressgateway", "HTTP")).replace(
+        '"*"', "other/a.b, c.d"
+    )
+    rule = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v}
+spec: {hosts: [%s], gateways: [edge], http: [{redirect: {uri: /}}]}
+"""
+    hint = "host-not-at-gateway spec.gateways[0]: it has c.d, other/a.b"
+    check(Mesh(EDGE, gateway, rule % "a.b"), hint)
+    check(Mesh(EDGE, gateway, rule % "e.f"), hint)
+    check(Mesh(EDGE, gateway, rule % '"*"'))
+
+
 INGRESS = """
 apiVersion: networking.k8s.io/v1
 kind: Ingress

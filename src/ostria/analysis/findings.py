@@ -5,7 +5,7 @@ resources.problems, routing, gateways, unsupported (each by key) -> findings -> 
 
 from __future__ import annotations
 
-from ostria.analysis.gateways import gateway_problems, ingress_problems
+from ostria.analysis.gateways import binding_problems, gateway_problems, ingress_problems
 from ostria.analysis.routing import routing_problems
 from ostria.analysis.unsupported import unsupported
 from ostria.base import Level, Problem
@@ -16,7 +16,10 @@ from ostria.resources.store import with_problems
 ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 
 SUBJECTS = {
-    "VirtualService": (routing_problems,),
+    "VirtualService": (
+        routing_problems,
+        binding_problems,
+    ),
     "DestinationRule": (unsupported,),
     "Gateway": (gateway_problems,),
     "Ingress": (ingress_problems,),

@@ -9,14 +9,17 @@ from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, Index, query
 from ostria.mesh import ingress
 from ostria.mesh.clients import traits_of
-from ostria.mesh.gateways import Conflict, gateway_conflicts, selection_of
+from ostria.mesh.gateways import Conflict, gateway_conflicts, selection_of, servers_of
+from ostria.mesh.istio_gateways import served_hosts
 from ostria.mesh.model import GatewayServer, Labels, MissingDestination
 from ostria.mesh.settings import settings
 from ostria.mesh.traits import ClientTraits
+from ostria.mesh.virtual_services import gateway_reference
 from ostria.mesh.workloads import is_gateway, workload
 from ostria.resources import Object, objects
 from ostria.resources.gateway import Gateway
 from ostria.resources.kubernetes import Pod
+from ostria.resources.virtual_service import VirtualService
 
 # Labels that tell one pod or one revision from another, and not what a gateway is for.
 _PASSING = frozenset({"pod-template-hash", "controller-revision-hash", "chart", "heritage", "release"})
@@ -65,6 +68,39 @@ def ingress_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
     for field, missing in ingress.missing(db, key):
         found.append(_missing(key, field, missing))
     return tuple(found)
+
+
+@query
+def binding_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
+    """The Gateways that one VirtualService names and that have none of its hosts, or not for its namespace."""
+    value = objects(db, key)
+    if not isinstance(value, VirtualService):
+        return ()
+    return tuple(
+        Problem(
+            "host-not-at-gateway",
+            Level.WARNING,
+            f"Gateway {gateway.namespace}/{gateway.name} takes none of these hosts from namespace {key.namespace}",
+            key,
+            f"spec.gateways[{position}]",
+            hint=f"it has {', '.join(offered)}" if (offered := _offered(db, gateway)) else "",
+        )
+        for position, name in enumerate(value.spec.gateways)
+        if (gateway := _gateway_named(db, gateway_reference(name, key.namespace), key)) is not None
+        and not any(served_hosts(db, server, key) for server in servers_of(db, gateway))
+    )
+
+
+def _gateway_named(db: Engine, reference: str, by: ObjectKey) -> ObjectKey | None:
+    namespace, _, name = reference.partition("/")
+    key = ObjectKey(by.cluster, "Gateway", namespace, name)
+    return key if isinstance(objects(db, key), Gateway) else None
+
+
+def _offered(db: Engine, gateway: ObjectKey) -> list[str]:
+    """The hosts of a Gateway's servers as it may write them."""
+    hosts = {pair for server in servers_of(db, gateway) for pair in server.hosts}
+    return sorted(host if namespace == "*" else f"{namespace}/{host}" for namespace, host in hosts)
 
 
 def _missing(key: ObjectKey, field: str, missing: MissingDestination) -> Problem:
