@@ -76,7 +76,7 @@ def test_own_tls_is_opened_only_where_the_port_takes_none_of_the_meshs():
     mesh = Mesh(*PODS, sidecar(listener), peers("{'9443': {mode: DISABLE}}"))
     (port,) = side(mesh).ports
     assert port.tls is not None
-    assert (port.mutual_tls, port.tls.mode, port.tls.key) == (MutualTls.DISABLE, ServerTls.SIMPLE, "/k")
+    assert (port.mutual_tls, port.tls.mode, port.tls.files) == (MutualTls.DISABLE, ServerTls.SIMPLE, (("/c", "/k"),))
     mesh.apply(peers("{'9444': {mode: DISABLE}}"))
     assert side(mesh).ports[0].tls is None
 
