@@ -270,6 +270,9 @@ def test_one_form_of_paths(path: str, canonical: str) -> None:
         ("\\d", "\u0661", False),
         ("(?P<n>a)|b\\z", "b", True),
         ("[]a]+", "]a", True),
+        ("^(?i)/a/?(.*)$", "/A/b", True),
+        ("(x(?i)y)z", "xYz", True),
+        ("(x(?i)y)z", "xYZ", False),
     ],
 )
 def test_expressions(pattern: str, value: str, *, whole: bool) -> None:

@@ -36,42 +36,51 @@ def expression(pattern: str) -> re.Pattern[str] | None:
 
 
 def _translated(pattern: str) -> str:
-    """The same in Python's words: flags in front hold for what follows, `$` is the very end, classes have ranges."""
-    opened = re.match(r"\(\?([imsU]+)\)", pattern)
-    if opened:
-        return f"(?{opened[1].replace('U', '')}:{_translated(pattern[opened.end() :])})"
+    """The same in Python's words: flags hold up to the end of their group, `$` is the very end, classes have ranges."""
     out: list[str] = []
+    opened = [0]  # How many groups were opened for flags, in each group around.
     at, inside = 0, False
     while at < len(pattern):
-        char = pattern[at]
+        char, rest = pattern[at], pattern[at:]
         if char == "\\" and at + 1 < len(pattern):
-            two = pattern[at : at + 2]
-            out.append("\\Z" if two == "\\z" else two)
+            out.append("\\Z" if rest[:2] == "\\z" else rest[:2])
             at += 2
             continue
-        if inside and (named := re.match(r"\[:(\w+):\]", pattern[at:])) and named[1] in _CLASSES:
-            out.append(_CLASSES[named[1]])
-            at += named.end()
+        if inside:
+            named = _NAMED_CLASS.match(rest)
+            if named and named[1] in _CLASSES:
+                out.append(_CLASSES[named[1]])
+                at += named.end()
+                continue
+            out.append("\\[" if char == "[" else char)
+            inside = char != "]"
+        elif flags := _FLAGS.match(rest):
+            kept = flags[1].replace("U", "")
+            out.append(f"(?{kept}:" if kept else "(?:")
+            opened[-1] += 1
+            at += flags.end()
             continue
-        if char == "[":
-            out.append("\\[" if inside else "[")
-            if not inside and (first := re.match(r"\^?\]", pattern[at + 1 :])):
-                out.append(first[0].replace("]", "\\]"))
-                at += first.end()
+        elif char == "[":
+            first = _FIRST_BRACKET.match(rest)
+            out.append(first[0].replace("]", "\\]") if first else char)
+            at += first.end() - 1 if first else 0
             inside = True
-        elif char == "]":
-            out.append("]")
-            inside = False
-        elif char == "$" and not inside:
-            out.append("\\Z")
-        elif pattern.startswith("(?<", at) and pattern[at + 3 : at + 4] not in ("=", "!"):
-            out.append("(?P<")
-            at += 3
-            continue
+        elif char == "(":
+            named_group = rest.startswith("(?<") and rest[3:4] not in ("=", "!")
+            out.append("(?P<" if named_group else char)
+            at += 2 if named_group else 0
+            opened.append(0)
+        elif char == ")":
+            out.append(")" * (opened.pop() if len(opened) > 1 else 0) + ")")
         else:
-            out.append(char)
+            out.append("\\Z" if char == "$" else char)
         at += 1
-    return "".join(out)
+    return "".join(out) + ")" * opened[0]
+
+
+_FLAGS = re.compile(r"\(\?([imsU]+)\)")
+_NAMED_CLASS = re.compile(r"\[:(\w+):\]")
+_FIRST_BRACKET = re.compile(r"\[\^?\]")
 
 
 def fits(text: Text, value: str) -> bool:
