@@ -24,7 +24,7 @@ from ostria.mesh.traits import ClientTraits
 _EDGE = "kubernetes://edge-cacert"
 _CERTIFICATES = "/certs"
 _AT_ONCE = 8
-_PATIENCE = 3.0
+_PATIENCE = 15.0
 
 # Names that rules and calls speak of; all others are Envoy's own affair.
 _HEADERS = ("x-a", "x-b", "x-c", "end-user", "origin", "content-type")

@@ -257,7 +257,7 @@ class _Draw:
             found["tls"] = self.client_tls()
         if self.often(0.3):
             found["connectionPool"] = {
-                "tcp": {"maxConnections": 1000, "connectTimeout": "5s", "tcpKeepalive": {"time": "60s", "probes": 3}},
+                "tcp": {"maxConnections": 1000, "connectTimeout": "20s", "tcpKeepalive": {"time": "60s", "probes": 3}},
                 "http": {"http1MaxPendingRequests": 100, "maxRequestsPerConnection": self.one([0, 1]), "maxRetries": 5},
             }
             if self.often(0.5):
@@ -454,11 +454,11 @@ class _Draw:
         if self.often(0.35):
             found["rewrite"] = self.rewrite()
         if self.often(0.3):
-            found["timeout"] = self.one(["0s", "5s", "10s"])
+            found["timeout"] = self.one(["0s", "25s", "30s"])
         if self.often(0.3):
             found["retries"] = {"attempts": self.one([0, 1, 2])}
             if found["retries"]["attempts"]:
-                found["retries"] |= {"perTryTimeout": "3s", "retryOn": "gateway-error"}
+                found["retries"] |= {"perTryTimeout": "20s", "retryOn": "gateway-error"}
             if found["retries"]["attempts"] and self.often(0.5):
                 found["retries"] |= {"retryIgnorePreviousHosts": True, "backoff": "10ms", "retryRemoteLocalities": True}
         if self.often(0.25):
