@@ -80,6 +80,15 @@ def test_tests_of_a_mesh(tmp_path: pathlib.Path) -> None:
     assert "6 passed" in words
 
 
+def test_the_pages_tests_pass(tmp_path: pathlib.Path) -> None:
+    """What docs/testing.md shows, as it stands there."""
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    tests = page.partition("```python\n")[2].partition("```")[0]
+    code, words = ran(tmp_path, tests)
+    assert code == 0, words
+    assert "3 passed" in words
+
+
 def test_a_failed_call_prints_the_line(tmp_path: pathlib.Path) -> None:
     tests = 'def test_lost(ostria_mesh):\n    ostria_mesh.call("productpage", "http://reviews:9080/lost")\n'
     code, words = ran(tmp_path, tests)
