@@ -223,7 +223,10 @@ async def grpc_streams(pod: CapturedPod) -> Heard:
                     await call.done_writing()
                 heard.append((authority, said, (await call.code()).name))
                 ended = channel.unary_unary("/test.Echo/Fail")(b"x")
-                heard.append((f"{authority} fails", (await ended.code()).name, await ended.details()))
+                code = await ended.code()
+                # How a connection ended is told in words that differ from time to time.
+                details = "" if code is grpc.StatusCode.UNAVAILABLE else await ended.details()
+                heard.append((f"{authority} fails", code.name, details))
     return heard
 
 
