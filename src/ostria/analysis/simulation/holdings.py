@@ -32,7 +32,8 @@ class Holdings:
 
     @classmethod
     def of_client(cls, db: Engine, client: ClientTraits) -> Holdings:
-        """What a proxy with these traits is sent."""
+        """What a proxy with these traits is sent; for one on demand, what its answers are taken from."""
+        client = client._replace(on_demand=False)
 
         def find(kind: ResourceType, name: str) -> Fragment | None:
             return catalogue.fragment(db, kind, name, catalogue.scope(db, kind, name).project(client))
