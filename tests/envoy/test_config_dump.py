@@ -65,7 +65,7 @@ async def test_a_real_envoy_is_read(tmp_path: pathlib.Path) -> None:
         stats = dict(line.split(": ", 1) for line in lines)
     assert (REVIEWS, "9080", "-", "outbound", "EDS", "reviews.default") in config_dump.clusters(dump)
     assert (REVIEWS, "9080", "v1", "outbound", "EDS", "reviews.default") in config_dump.clusters(dump)
-    route = next(row for row in config_dump.routes(dump) if row[4])
+    route = next(row for row in config_dump.routes(dump) if row[4] and row[0] == "9080")
     assert (route[0], route[1], route[3], route[4]) == ("9080", f"{REVIEWS}:9080", "/api*", "reviews.default")
     assert ("10.0.0.50:9080", "HEALTHY", "OK", f"outbound|9080||{REVIEWS}") in config_dump.endpoints(hosts)
     ports = {row[1] for row in config_dump.listeners(dump)}
