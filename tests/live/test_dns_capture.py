@@ -65,7 +65,9 @@ async def test_a_service_entry_is_a_name_with_an_address_of_its_own(mesh: LocalM
                 assert "headers" in json.loads(answer)
         service = (await mesh.get("service", "reviews"))["spec"]["clusterIP"]
         for spelling in ("reviews", "reviews.default", "reviews.default.svc.cluster.local"):
-            assert service in await ask(mesh, "getent", "ahostsv4", spelling)
+            async with asyncio.timeout(30):
+                while service not in await ask(mesh, "getent", "ahostsv4", spelling):
+                    await asyncio.sleep(0.1)
         # What the mesh leaves alone is the pod's own resolver's to answer.
         assert service in await ask(mesh, "getent", "ahostsv4", "opinions")
         assert not await ask(mesh, "getent", "ahostsv4", "nowhere.default.svc.cluster.local")

@@ -64,6 +64,7 @@ class FakeEnvoy:
         self.name = name
         self.whole = whole
         self.nonces: dict[ResourceType, str] = {}
+        self.accepted: set[ResourceType] = set()
         self.held: dict[ResourceType, dict[str, bytes]] = {type: {} for type in (CDS, EDS, LDS, RDS)}
         self.wanted: dict[ResourceType, set[str]] = {EDS: set(), RDS: set()}
         self.inbox: deque[Response] = deque()
@@ -74,6 +75,7 @@ class FakeEnvoy:
         self.client = self.world.delivery.connect(self.name, identity, Node(self.name), whole=self.whole)
         self.inbox.clear()
         self.nonces.clear()
+        self.accepted.clear()
         for type in (CDS, EDS, LDS, RDS):
             known = {name: fragment(name, body).version for name, body in self.held[type].items()}
             names = tuple(sorted(self.wanted.get(type, ())))
@@ -103,6 +105,7 @@ class FakeEnvoy:
         if any(BAD in body for body in entries.values()):
             self.request(Request(type, nonce=response.nonce, error="something is bad"))
             return
+        self.accepted.add(type)
         # What it no longer wants may still have been on its way.
         wanted = self.wanted.get(type, entries.keys())
         self.held[type].update((name, body) for name, body in entries.items() if name in wanted)
@@ -192,8 +195,8 @@ class World:
                 for name in body.decode():
                     if (CDS, name) in latest:
                         assert name in envoy.held[CDS], f"a route to {name} is sent before it was accepted"
-        # A state-of-the-world client cannot say what it brings, so its first answer holds only what there is now.
-        if response.type == CDS and not (envoy.whole and CDS not in envoy.nonces):
+        # A state-of-the-world client cannot say what it brings, so the first that it accepts holds only what there is.
+        if response.type == CDS and not (envoy.whole and CDS not in envoy.accepted):
             for name in envoy.removed(response):
                 for route, body in envoy.held[RDS].items():
                     newest = latest.get((RDS, route))
