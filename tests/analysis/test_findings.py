@@ -216,3 +216,13 @@ spec: {url: 'file:///p.wasm', targetRefs: [{kind: Service, name: reviews}]}
         f"not-acted-on spec.configPatches[0].match.context: {rest}",
         f"not-acted-on spec.targetRefs[0]: {rest}",
     )
+
+
+def test_a_field_without_effect_is_said_of_the_object_that_has_it():
+    mesh = Mesh("""
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: machines}
+spec: {template: {serviceAccount: machine}}
+""")
+    assert [problem.code for problem in findings(mesh.db)] == ["not-acted-on"]

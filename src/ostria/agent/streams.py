@@ -204,12 +204,6 @@ def answer(status: int, text: str = "", content_type: str = "text/plain; charset
     return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
 
 
-def chunked_head(content_type: str) -> bytes:
-    """The head of a response whose body comes in chunks."""
-    lines = ("HTTP/1.1 200 OK", f"content-type: {content_type}", "transfer-encoding: chunked", "connection: close")
-    return "\r\n".join((*lines, "", "")).encode()
-
-
 def chunk(data: bytes) -> bytes:
     """A piece of a chunked body; the empty one ends it."""
     return b"%x\r\n%b\r\n" % (len(data), data)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ostria.analysis.gateways import binding_problems, gateway_problems, ingress_problems
 from ostria.analysis.routing import routing_problems
-from ostria.analysis.unsupported import unsupported
+from ostria.analysis.unsupported import KINDS_WITH_GAPS, unsupported
 from ostria.base import Level, Problem
 from ostria.engine import Engine, query
 from ostria.resources import by_kind, problems
@@ -16,17 +16,10 @@ from ostria.resources.store import with_problems
 ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 
 SUBJECTS = {
-    "VirtualService": (
-        routing_problems,
-        binding_problems,
-    ),
-    "DestinationRule": (unsupported,),
+    "VirtualService": (routing_problems, binding_problems),
     "Gateway": (gateway_problems,),
     "Ingress": (ingress_problems,),
-    "ServiceEntry": (unsupported,),
-    "EnvoyFilter": (unsupported,),
-    "WasmPlugin": (unsupported,),
-    "TrafficExtension": (unsupported,),
+    **dict.fromkeys(KINDS_WITH_GAPS, (unsupported,)),
 }
 
 

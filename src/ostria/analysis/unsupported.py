@@ -73,6 +73,8 @@ _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "WasmPlugin": _extension,
     "TrafficExtension": _extension,
 }
+KINDS_WITH_GAPS = tuple(_SUBJECTS)
+"""The kinds of which something may be said here."""
 
 
 @query

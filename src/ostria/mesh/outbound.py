@@ -23,10 +23,6 @@ def client_scope(db: Engine, host: str) -> Scope:
     return Scope(namespaces=namespaces, labels=destination_labels(db, host))
 
 
-def _as_seen(namespaces: frozenset[str], namespace: str) -> str:
-    return namespace if namespace in namespaces else ""
-
-
 @query
 def clusters_of(db: Engine, host: str, client: ClientTraits) -> tuple[ClusterRef, ...]:
     """The clusters of one host for a client: each port, whole and in subsets. Ask as projected on `client_scope`."""

@@ -33,7 +33,6 @@ _AT_RECURSIVE = 0x8000
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -110,11 +109,6 @@ def die_with_parent() -> None:
 def set_no_new_privileges() -> None:
     """Let no exec gain anything."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
-
-
-def be_dumpable() -> None:
-    """Let the owner open this process' /proc files, which a change of user forbids until the next exec."""
-    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def drop_from_bounding_set(capabilities: list[int]) -> None:

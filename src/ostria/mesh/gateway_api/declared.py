@@ -10,7 +10,6 @@ from ostria.mesh.settings import settings
 from ostria.resources import gateway_api as api
 from ostria.resources import objects
 from ostria.resources.gateway_api import (
-    BackendTLSPolicySpec,
     GatewaySpec,
     GRPCRouteSpec,
     HTTPRouteSpec,
@@ -56,13 +55,6 @@ def grant_spec(db: Engine, key: ObjectKey) -> ReferenceGrantSpec | None:
     """What a ReferenceGrant allows."""
     value = objects(db, key)
     return value.spec if isinstance(value, api.ReferenceGrant) else None
-
-
-@query
-def policy_spec(db: Engine, key: ObjectKey) -> BackendTLSPolicySpec | None:
-    """What a BackendTLSPolicy asks for."""
-    value = objects(db, key)
-    return value.spec if isinstance(value, api.BackendTLSPolicy) else None
 
 
 class Labelled(NamedTuple):
