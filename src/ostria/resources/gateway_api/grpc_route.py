@@ -8,20 +8,15 @@ import msgspec
 
 from ostria.resources.gateway_api.http_route import HTTPHeaderFilter, HTTPRequestMirrorFilter
 from ostria.resources.gateway_api.shapes import (
-    Group,
+    BackendRef,
     HeaderName,
     HeaderValue,
     Hostname,
-    Kind,
     LocalObjectReference,
-    Name,
-    Namespace,
     ParentReference,
-    PortNumber,
     Reporting,
     SectionName,
     SessionPersistence,
-    Weight,
 )
 from ostria.resources.shapes import Strict
 
@@ -63,17 +58,9 @@ class GRPCRouteFilter(Strict, frozen=True):
     extension_ref: LocalObjectReference | None = None
 
 
-class GRPCBackendRef(Strict, frozen=True):
+class GRPCBackendRef(BackendRef, frozen=True):
     """One of a rule's backends, its share, and what is done with its calls alone."""
 
-    DEFAULTS = {"group": "", "kind": "Service", "weight": 1}
-
-    name: Name
-    group: Group | None = None
-    kind: Kind | None = None
-    namespace: Namespace | None = None
-    port: PortNumber | None = None
-    weight: Weight | None = None
     filters: Annotated[tuple[GRPCRouteFilter, ...], msgspec.Meta(max_length=16)] = ()
 
 

@@ -8,21 +8,17 @@ import msgspec
 
 from ostria.resources.gateway_api.shapes import (
     BackendObjectReference,
+    BackendRef,
     Fraction,
-    Group,
     HeaderName,
     HeaderValue,
     Hostname,
-    Kind,
     LocalObjectReference,
-    Name,
-    Namespace,
     ParentReference,
     PortNumber,
     Reporting,
     SectionName,
     SessionPersistence,
-    Weight,
 )
 from ostria.resources.shapes import Int32, Strict
 
@@ -145,17 +141,9 @@ class HTTPRouteFilter(Strict, frozen=True):
     extension_ref: LocalObjectReference | None = None
 
 
-class HTTPBackendRef(Strict, frozen=True):
+class HTTPBackendRef(BackendRef, frozen=True):
     """One of a rule's backends, its share, and what is done with its requests alone."""
 
-    DEFAULTS = {"group": "", "kind": "Service", "weight": 1}
-
-    name: Name
-    group: Group | None = None
-    kind: Kind | None = None
-    namespace: Namespace | None = None
-    port: PortNumber | None = None
-    weight: Weight | None = None
     filters: Annotated[tuple[HTTPRouteFilter, ...], msgspec.Meta(max_length=16)] = ()
 
 

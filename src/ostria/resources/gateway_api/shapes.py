@@ -59,16 +59,11 @@ class BackendObjectReference(Strict, frozen=True):
     port: PortNumber | None = None
 
 
-class BackendRef(Strict, frozen=True):
+class BackendRef(BackendObjectReference, frozen=True):
     """One of several backends and its share; a weight that is not written is 1."""
 
     DEFAULTS = {"group": "", "kind": "Service", "weight": 1}
 
-    name: Name
-    group: Group | None = None
-    kind: Kind | None = None
-    namespace: Namespace | None = None
-    port: PortNumber | None = None
     weight: Weight | None = None
 
 
