@@ -53,6 +53,10 @@ unit: venv ## the tests that start no Envoy
 live: venv ## the tests against a real Envoy
 	$(PYTEST) $(PARALLEL) -m envoy
 
+.PHONY: fuzz
+fuzz: venv ## the laws again, with new examples each time (make test always tries the same)
+	$(PYTEST) $(PARALLEL) -m hypothesis --hypothesis-profile=fuzz
+
 .PHONY: bench
 bench: venv ## measure everything and write docs/benchmarks.md
 	PYTHONPATH=tests:. $(BIN)/python -m benchmarks

@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from doubles import janitor, kubectl_summary
 
-# How long something takes is no verdict: the machine may be busy with other tests.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long something takes is no verdict: the machine may be busy with other tests. Nor is what chance brings: the same
+# tree has the same verdict on every run, and `make fuzz` is where new examples are looked for.
+settings.register_profile("patient", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fuzz", parent=settings.get_profile("patient"), derandomize=False, print_blob=True)
 settings.load_profile("patient")
 
 

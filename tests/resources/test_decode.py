@@ -60,6 +60,13 @@ def test_what_the_webhook_would_refuse_is_refused() -> None:
     assert change.problems[0].object == change.key
 
 
+def test_what_looks_like_a_status_within_an_object_harms_no_list() -> None:
+    sloppy = {"metadata": {"name": "a"}, "spec": {"hosts": ["a"], "http": [{"directResponse": {"status": 200}}]}}
+    changes = decode_list(KINDS["VirtualService"], listing({**sloppy, "code": None, "message": 5}, sloppy)).changes
+    assert [len(change.problems) for change in changes] == [2, 0]
+    assert all(change.object is not None for change in changes)
+
+
 def test_an_empty_list() -> None:
     assert decode_list(KINDS["Pod"], b'{"metadata":{"resourceVersion":"1"},"items":null}').changes == ()
 

@@ -55,6 +55,9 @@ class _ObjectMeta(msgspec.Struct, frozen=True, rename="camel"):
 
 class _Head(msgspec.Struct, frozen=True):
     metadata: _ObjectMeta = _ObjectMeta()
+
+
+class _Status(msgspec.Struct, frozen=True):
     code: int = 0
     message: str = ""
 
@@ -76,6 +79,7 @@ class _Decoders(NamedTuple):
 
 _event = msgspec.json.Decoder(_RawEvent)
 _head = msgspec.json.Decoder(_Head)
+_status = msgspec.json.Decoder(_Status)
 _list = msgspec.json.Decoder(_RawList)
 
 
@@ -107,13 +111,16 @@ def decode_list(kind: Kind, body: bytes, *, cluster: str = "", source: str = "")
 def decode_event(kind: Kind, line: bytes, *, cluster: str = "", source: str = "") -> Event:
     """One line of a watch of one kind. Raises ValueError if it is no watch event at all."""
     event = _event.decode(line)
+    if event.type == "ERROR":
+        status = _status.decode(event.object)
+        return Event(event.type, "", code=status.code, message=status.message)
     head = _head.decode(event.object)
     version = head.metadata.resource_version
     if event.type in ("ADDED", "MODIFIED"):
         return Event(event.type, version, _one(kind, bytes(event.object), cluster, Origin(source) if source else None))
     if event.type == "DELETED":
         return Event(event.type, version, Change(_key(kind, cluster, head.metadata), None))
-    return Event(event.type, version, code=head.code, message=head.message)
+    return Event(event.type, version)
 
 
 def _key(kind: Kind, cluster: str, meta: Any) -> ObjectKey:

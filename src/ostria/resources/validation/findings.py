@@ -6,6 +6,7 @@ A check yields problems for one field; fields are paths as in `spec.http[0].rout
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 
 from ostria.base import Level, Problem
@@ -114,7 +115,10 @@ def check_regex(field: str, pattern: str) -> Findings:
         return
     try:
         # RE2 allows flags for the whole expression anywhere, Python only in front; \z is Python's \Z.
-        re.compile(re.sub(r"\(\?[imsU]+\)", "", pattern).replace(r"\z", r"\Z"))
+        with warnings.catch_warnings():
+            # What later Pythons may read otherwise is RE2's business.
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(re.sub(r"\(\?[imsU]+\)", "", pattern).replace(r"\z", r"\Z"))
     except (re.error, OverflowError, RecursionError) as problem:
         # Classes that RE2 has and Python lacks are no mistake.
         if not re.search(r"\\[pPCQEx]|\[\[:", pattern):
