@@ -75,6 +75,10 @@ schemas: ## pack the schemas of Kubernetes' kinds that the API server ships
 	"$$folder/bin/pip" --quiet install kubernetes-validate==1.37.0 && \
 	PYTHONPATH=src "$$folder/bin/python" scripts/pack_schemas.py src/ostria/kubeapi/schemas.bin
 
+.PHONY: audit
+audit: venv ## what we ship that others wrote (dist/ostria.cdx.json), its licences, and advisories against it
+	@scripts/audit
+
 .PHONY: clean
 clean: ## remove everything that was made here, .venv included
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

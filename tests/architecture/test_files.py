@@ -84,7 +84,7 @@ def test_nothing_tells_of_the_machine_it_was_made_on() -> None:
     assert found == set()
 
 
-@pytest.mark.parametrize("name", ["runtime.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["runtime.txt", "dev.txt", "audit.txt"])
 def test_every_pin_is_an_exact_version_with_hashes(name: str) -> None:
     entries = re.split(r"\n(?=\S)", (ROOT / "requirements" / name).read_text())
     wrong = [
