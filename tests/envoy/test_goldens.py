@@ -331,7 +331,7 @@ LISTENERS = {
                         more_credentials=("second-credential",),
                         authorities_credential="mutual-credential",
                         max_version="TLSV1_1",
-                        ciphers=("ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384", "NO-SUCH-CIPHER"),
+                        ciphers=("ECDHE-ECDSA-AES256-GCM-SHA384",),
                         subject_alt_names=("spiffe://cluster.local/ns/a/sa/b",),
                         key_hashes=("NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A=",),
                         certificate_hashes=("df6ff72fe9116521268f6f2dd4966f51df479883fe7037b39f75916ac3049d1a",),

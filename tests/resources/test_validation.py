@@ -215,6 +215,79 @@ def test_a_server(server: str, expected: tuple[str, ...]) -> None:
     check("Gateway", f"{{servers: [{server}]}}", *expected)
 
 
+SUITES = "spec.servers[0].tls.cipherSuites"
+
+
+@pytest.mark.parametrize(
+    ("tls", "expected"),
+    [
+        ("{cipherSuites: [AES128-SHA, TLS_RSA_WITH_AES_128_CBC_SHA]}", (f"warning duplicate-value {SUITES}[1]",)),
+        ("{cipherSuites: [ALL]}", ()),
+        ("{cipherSuites: [AES128-SHA, RC4-SHA]}", (f"warning unknown-cipher-suite {SUITES}[1]",)),
+        (
+            "{cipherSuites: [TLS_AES_128_GCM_SHA256]}",
+            (f"warning unknown-cipher-suite {SUITES}[0]", f"warning no-effect {SUITES}"),
+        ),
+        ("{cipherSuites: [AES128-SHA], maxProtocolVersion: TLSV1_3}", (f"info cipher-suites-below-tls13 {SUITES}",)),
+        ("{cipherSuites: [AES128-SHA], minProtocolVersion: TLSV1_3}", (f"warning no-effect {SUITES}",)),
+        ("{cipherSuites: [AES128-SHA], mode: PASSTHROUGH}", ("warning no-effect spec.servers[0].tls.mode",)),
+    ],
+)
+def test_cipher_suites(tls: str, expected: tuple[str, ...]) -> None:
+    given = {"mode": "SIMPLE", "credentialName": "a", "maxProtocolVersion": "TLSV1_2"} | yaml.safe_load(tls)
+    if given["mode"] == "PASSTHROUGH":
+        del given["credentialName"], given["maxProtocolVersion"]
+    if given.get("minProtocolVersion"):
+        del given["maxProtocolVersion"]
+    server = {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["a.example"], "tls": given}
+    check("Gateway", yaml.safe_dump({"servers": [server]}), *expected)
+
+
+def test_the_seeds_list_is_taken_and_each_unknown_name_has_a_nearest() -> None:
+    """As it is printed: without a mode, and with four names that Envoy does not know."""
+    text = """
+apiVersion: networking.istio.io/v1alpha3
+kind: Gateway
+metadata: {name: foo}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [foo.example.com]
+    tls:
+      cipherSuites:
+      - CHACHA20-POLY1305-SHA256
+      - ECDHE-ECDSA-AES256-GCM-SHA384
+      - ECDHE-ECDSA-AES128-GCM-SHA256
+      - ECDHE-RSA-AES128-GCM-SHA256
+      - ECDHE-ECDSA-AES256-SHA384
+      - ECDHE-ECDSA-AES256-SHA256
+      - ECDHE-RSA-AES256-SHA256
+      - ECDHE-ECDSA-AES256-SHA
+      - ECDHE-RSA-AES256-SHA
+      - ECDHE-RSA-AES256-GCM-SHA384
+      - AES256-GCM-SHA384
+      - AES128-GCM-SHA256
+"""
+    (change,) = read_text(text, "f.yaml").changes
+    assert change.object is not None
+    said = [
+        (problem.level, problem.field.removeprefix("spec.servers[0].tls."), problem.hint) for problem in change.problems
+    ]
+    near = "the nearest that it knows is "
+    assert said == [
+        (
+            Level.WARNING,
+            "cipherSuites[0]",
+            f"{near}ECDHE-RSA-CHACHA20-POLY1305 or ECDHE-ECDSA-CHACHA20-POLY1305",
+        ),
+        (Level.WARNING, "cipherSuites[4]", f"{near}ECDHE-ECDSA-AES256-GCM-SHA384, which the list has"),
+        (Level.WARNING, "cipherSuites[5]", f"{near}ECDHE-ECDSA-AES256-GCM-SHA384, which the list has"),
+        (Level.WARNING, "cipherSuites[6]", f"{near}ECDHE-RSA-AES256-GCM-SHA384, which the list has"),
+        (Level.WARNING, "mode", "write mode: SIMPLE, and credentialName for the certificate"),
+    ]
+
+
 def test_a_service_entry_tells_all_at_once() -> None:
     check(
         "ServiceEntry",

@@ -61,21 +61,6 @@ _CIPHERS = (
     "AES128-GCM-SHA256",
 )
 
-# The ciphers that a server may choose (Envoy: TlsParameters.cipher_suites); a name that is none of them is left out.
-_CHOOSABLE = frozenset(
-    (
-        *_CIPHERS,
-        "ECDHE-ECDSA-CHACHA20-POLY1305",
-        "ECDHE-RSA-CHACHA20-POLY1305",
-        "ECDHE-ECDSA-AES128-SHA",
-        "ECDHE-RSA-AES128-SHA",
-        "ECDHE-ECDSA-AES256-SHA",
-        "ECDHE-RSA-AES256-SHA",
-        "AES128-SHA",
-        "AES256-SHA",
-    )
-)
-
 _VERSIONS = {
     "": TlsParameters.TLS_AUTO,
     "TLS_AUTO": TlsParameters.TLS_AUTO,
@@ -187,7 +172,7 @@ def _server_parameters(parameters: Untyped, tls: GatewayTls) -> None:
     lowest = _VERSIONS[tls.min_version] or TlsParameters.TLSv1_2
     parameters.tls_minimum_protocol_version = min(lowest, highest) if highest else lowest
     parameters.tls_maximum_protocol_version = highest
-    parameters.cipher_suites.extend(dict.fromkeys(name for name in tls.ciphers if name in _CHOOSABLE))
+    parameters.cipher_suites.extend(tls.ciphers)
 
 
 def _check_clients(common: Untyped, tls: GatewayTls) -> None:

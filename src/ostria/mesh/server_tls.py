@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostria.mesh.model import GatewayTls, ServerTls
+from ostria.resources.cipher_suites import servable
 from ostria.resources.gateway import ServerTLSSettings
 
 
@@ -25,7 +26,7 @@ def server_tls(tls: ServerTLSSettings, *, files_only: bool = False) -> GatewayTl
         revocations=tls.ca_crl,
         min_version=tls.min_protocol_version.removeprefix("TLS_AUTO"),
         max_version=tls.max_protocol_version.removeprefix("TLS_AUTO"),
-        ciphers=tls.cipher_suites,
+        ciphers=servable(tls.cipher_suites),
         subject_alt_names=tls.subject_alt_names,
         key_hashes=tls.verify_certificate_spki,
         certificate_hashes=tls.verify_certificate_hash,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
+from ostria.base import Level, Problem
 from ostria.base.hosts import is_dns_label, is_ip, is_partial
+from ostria.resources.cipher_suites import is_tls13, nearest_suites, servable, suite_name
 from ostria.resources.gateway import Gateway, Server, ServerTLSSettings
 from ostria.resources.validation.findings import (
     CONFLICT,
@@ -23,8 +23,11 @@ from ostria.resources.validation.findings import (
     warning,
 )
 
-_CIPHER = re.compile(r"[A-Z0-9_-]+")
+_UNKNOWN_SUITE = "unknown-cipher-suite"
+_NOT_OF_TLS13 = "cipher-suites-below-tls13"
 _OWN_CERTIFICATE = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
+_UNOPENED = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
+_BY_DEFAULT = {"PASSTHROUGH": " (as where none is written)", "AUTO_PASSTHROUGH": ""}
 _VERSIONS = ("TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3")
 
 
@@ -102,9 +105,7 @@ def _bind(field: str, bind: str) -> Findings:
 
 def check_server_tls(field: str, tls: ServerTLSSettings) -> Findings:
     """How a server opens, checks or passes on TLS."""
-    for index, cipher in enumerate(tls.cipher_suites):
-        if not _CIPHER.fullmatch(cipher):
-            yield warning(NO_EFFECT, f"{field}.cipherSuites[{index}]", f'"{cipher[:60]}" is no cipher suite')
+    yield from _cipher_suites(field, tls)
     lowest, highest = _VERSIONS.index(tls.min_protocol_version), _VERSIONS.index(tls.max_protocol_version)
     if lowest and highest and lowest > highest:
         yield error(CONFLICT, f"{field}.minProtocolVersion", "minProtocolVersion is above maxProtocolVersion")
@@ -128,6 +129,7 @@ def check_server_tls(field: str, tls: ServerTLSSettings) -> Findings:
         place = "credentialNames" if tls.credential_names else "tlsCertificates"
         yield error(INVALID, f"{field}.{place}", "at most two certificates, one RSA and one ECDSA, are possible")
     if tls.mode in ("ISTIO_MUTUAL", "AUTO_PASSTHROUGH", "PASSTHROUGH"):
+        yield from _not_opened_by_it(field, tls)
         for name, value in (*files.items(), *((name, "given") for name in sources)):
             if value and tls.mode == "ISTIO_MUTUAL":
                 yield error(CONFLICT, f"{field}.{name}", f"{name} cannot be set with mode ISTIO_MUTUAL")
@@ -140,3 +142,53 @@ def check_server_tls(field: str, tls: ServerTLSSettings) -> Findings:
             if not files[name]:
                 message = f"mode {tls.mode} needs {name}"
                 yield error(MISSING, field, message, "or name a Secret with credentialName")
+
+
+def _cipher_suites(field: str, tls: ServerTLSSettings) -> Findings:
+    """Each name that Envoy would refuse, and with it the list: it is left out, and the rest is served."""
+    listed: set[str] = set()
+    for index, name in enumerate(tls.cipher_suites):
+        place, known = f"{field}.cipherSuites[{index}]", suite_name(name)
+        if known is None and name:
+            yield warning(_UNKNOWN_SUITE, place, f'"{name[:60]}" {_unknown(name)}: it is left out', _instead(name, tls))
+        elif known in listed:
+            yield warning(DUPLICATE, place, f'"{name[:60]}" stands in the list already')
+        listed.add(known or "")
+    if tls.cipher_suites and not servable(tls.cipher_suites):
+        message = "no name of the list is left: the suites that Envoy offers by itself are served"
+        yield warning(NO_EFFECT, f"{field}.cipherSuites", message)
+    if tls.cipher_suites and tls.mode not in _UNOPENED:
+        if tls.min_protocol_version == "TLSV1_3":
+            message = "the suites of TLS 1.3 cannot be chosen, and nothing older is offered"
+            yield warning(NO_EFFECT, f"{field}.cipherSuites", message)
+        elif tls.max_protocol_version in ("TLS_AUTO", "TLSV1_3"):
+            message = "the list holds for TLS 1.2 and below; TLS 1.3 is offered too, and its suites cannot be chosen"
+            hint = "maxProtocolVersion: TLSV1_2 would leave TLS 1.3 out, which is seldom wise"
+            yield Problem(_NOT_OF_TLS13, Level.INFO, message, field=f"{field}.cipherSuites", hint=hint)
+
+
+def _unknown(name: str) -> str:
+    return "is of TLS 1.3, whose suites cannot be chosen" if is_tls13(name) else "is not known to Envoy"
+
+
+def _instead(name: str, tls: ServerTLSSettings) -> str:
+    near = nearest_suites(name)
+    if not near:
+        return "a good list begins with ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-GCM-SHA256"
+    held = servable(tls.cipher_suites)
+    listed = ", which the list has" if any(each in held for each in near) else ""
+    return f"the nearest that it knows is {' or '.join(near)}{listed}"
+
+
+def _not_opened_by_it(field: str, tls: ServerTLSSettings) -> Findings:
+    """Settings of a handshake in which the gateway takes no part."""
+    given = {
+        "cipherSuites": bool(tls.cipher_suites),
+        "minProtocolVersion": tls.min_protocol_version != "TLS_AUTO",
+        "maxProtocolVersion": tls.max_protocol_version != "TLS_AUTO",
+    }
+    names = [name for name, written in given.items() if written]
+    if names and tls.mode in _UNOPENED:
+        message = f"mode is {tls.mode}{_BY_DEFAULT[tls.mode]}: TLS is passed on unopened, and {', '.join(names)} "
+        message += "has no effect" if len(names) == 1 else "have no effect"
+        yield warning(NO_EFFECT, f"{field}.mode", message, "write mode: SIMPLE, and credentialName for the certificate")
