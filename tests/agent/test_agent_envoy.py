@@ -190,6 +190,11 @@ async def test_a_proxy_is_ready_once_it_has_an_identity_and_its_configuration(tm
             assert (await edge.request(8080, "/")).status == 200
         state = await edge.debug()
         assert state["identity"]["notAfter"] == leaf.not_valid_after_utc.timestamp()
+        # What it tells its peers of the workload.
+        environment = pathlib.Path(f"/proc/{state['envoy']['pid']}/environ").read_text().split("\0")
+        assert [line for line in environment if line.startswith("OSTRIA_PEER=")] == [
+            "OSTRIA_PEER=|default|test|v1|test|v1|Kubernetes"
+        ]
         assert await edge.status(15020, "/nothing") == 404
 
 

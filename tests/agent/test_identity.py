@@ -13,7 +13,7 @@ from ostria.agent import identity
 from ostria.agent.identity import IdentityKeeper, chance
 from ostria.agent.loop import Flag, Loop, now, passes
 
-SAYS = 'echo envoy /bin/envoy; echo certificate {begin} {end}; echo "$1" >> {folder}/asked\n'
+SAYS = 'echo envoy /bin/envoy A=b=c; echo certificate {begin} {end}; echo "$1" >> {folder}/asked\n'
 
 
 class Children:
@@ -67,6 +67,7 @@ def test_it_starts_and_then_rests_until_the_middle_of_a_life(children: Children)
     keeper = children.run(lambda keeper: keeper.renews_at > 0)
     assert keeper.ready.is_set
     assert (keeper.envoy, keeper.not_before, keeper.not_after) == ("/bin/envoy", begin, end)
+    assert keeper.envoy_env == {"A": "b=c"}
     assert begin + 400 <= keeper.renews_at <= begin + 500
     assert children.asked() == ["start"]
 

@@ -17,7 +17,8 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from doubles.certificates import Authority, client_context, write_identity
 from doubles.envoy_samples import endpoint, host, ref, route, service
 from doubles.file_envoy import Backend, FileEnvoy, as_dict, file_envoy, free_port, http_get, read_response, serving
-from ostria.envoy import clusters, endpoints, inbound, listeners, routes
+from ostria.envoy import clusters, endpoints, inbound, listeners, peers, routes
+from ostria.envoy.access_log import LogFile
 from ostria.mesh.model import (
     ConnectionRoute,
     Inbound,
@@ -73,11 +74,13 @@ async def workload(
     handler: Handler | None = None,
     accounts: tuple[str, ...] = (SERVER,),
     named: bool = True,
+    log: LogFile | None = None,
+    others: bytes = b"",
 ) -> AsyncIterator[Workload]:
     """One Envoy that is the caller's and the server's proxy at once.
 
     Without capture nothing is redirected: the inbound listener is bound to the port itself, and the workload listens
-    elsewhere. All else is as built.
+    elsewhere. All else is as built. `others` are further roots that are trusted.
     """
     backend = Backend("reviews")
     if handler is not None:
@@ -89,7 +92,7 @@ async def workload(
     reviews = service(protocol=protocol)
     plan = Workload(folder, port, outbound, authority)
     async with serving(backend):
-        listener = as_dict(Listener, inbound.virtual_inbound(side, detection_timeout=DETECTION_TIMEOUT))
+        listener = as_dict(Listener, inbound.virtual_inbound(side, log=log, detection_timeout=DETECTION_TIMEOUT))
         listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
         del listener["additional_addresses"]
         built = clusters.inbound_cluster(at) if named else clusters.inbound_passthrough()
@@ -106,13 +109,14 @@ async def workload(
         hosts = [routes.member(routes.virtual_host(host(route()), sniffed=sniffed))]
         passed_on = ConnectionRoute((WeightedTarget(ref(), 100),))
         calls = OutboundListener("127.0.0.1", outbound, "9080", (passed_on,))
+        identity = authority.issue(SERVER)
         async with file_envoy(
             folder,
             listeners=[listener, listeners.outbound_listener(calls, clusters.BLACK_HOLE)],
             clusters=[cluster, to_mesh, clusters.BLACK_HOLE_CLUSTER],
             routes=[routes.route_configuration("9080", hosts)],
             endpoints=[endpoints.load_assignment(ref().name, (member,))],
-            replace=write_identity(folder, authority.issue(SERVER)),
+            replace=write_identity(folder, identity._replace(roots=identity.roots + others)),
         ) as plan.envoy:
             yield plan
             assert plan.envoy.errors() == []
@@ -170,6 +174,45 @@ async def test_a_server_that_is_not_who_it_should_be_is_not_called(tmp_path: pat
     other = "spiffe://cluster.local/ns/default/sa/other"
     async with workload(tmp_path, MutualTls.STRICT, accounts=(other,)) as reviews:
         assert (await http_get(reviews.outbound)).status == 503
+
+
+FACTS = "".join(f"%DYNAMIC_METADATA({peers.PEER}:{fact})%," for fact in peers.Peer._fields)
+CLAIMED = [(peers.PEER_HEADER, "admin|kube-system|admin|v9|admin|v9|elsewhere")]
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.AUTO])
+async def test_a_peer_is_who_its_proxy_says_it_is(
+    tmp_path: pathlib.Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = peers.peer_of("caller-v1", "default", "a|b", {"app": "caller", "version": "v1"})
+    monkeypatch.setenv(peers.PEER_VARIABLE, caller.text)
+    lines = tmp_path / "access.log"
+    log = LogFile(str(lines), FACTS + "%DOWNSTREAM_PEER_URI_SAN%\n")
+    foreign = Authority()
+    async with workload(tmp_path, MutualTls.PERMISSIVE, protocol, log=log, others=foreign.certificate) as reviews:
+        by_mesh = await http_get(reviews.outbound, headers=CLAIMED)
+        in_clear = await http_get(reviews.port, headers=CLAIMED)
+        # Istio's own proxies, and clients that have none, show a certificate and say nothing.
+        silent = await http_get(reviews.port, tls=reviews.client("istio-http/1.1", "istio", authority=foreign))
+        odd = [(peers.PEER_HEADER, value) for value in ("|", "a|b|c|d|e|f|g|h|i", '"%DYNAMIC_METADATA(x)%', "-|<b>|c")]
+        for header in odd:
+            told = await http_get(reviews.port, tls=reviews.client("istio-http/1.1", "istio"), headers=[header])
+            assert (told.status, peers.PEER_HEADER in told.json()["headers"]) == (200, False)
+        for answer in (by_mesh, in_clear, silent):
+            assert answer.status == 200
+            assert peers.PEER_HEADER not in answer.json()["headers"]
+        async with asyncio.timeout(20):
+            while len(lines.read_text().splitlines()) < 3 + len(odd):
+                await asyncio.sleep(0.02)
+    assert lines.read_text().splitlines() == [
+        f"caller-v1,default,caller,v1,caller,v1,a%7Cb,{SERVER}",
+        "-,-,-,-,-,-,-,-",
+        f"-,-,-,-,-,-,-,{CALLER}",
+        f"-,-,-,-,-,-,-,{CALLER}",
+        f"a,b,c,d,e,f,g,{CALLER}",
+        f"-,-,-,-,-,-,-,{CALLER}",
+        f"-,-,c,-,-,-,-,{CALLER}",
+    ]
 
 
 @pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.AUTO])

@@ -49,22 +49,25 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
 def _prepare(settings: Settings, env: Mapping[str, str]) -> int:
     from ostria.agent.start import bootstrap_of
     from ostria.envoy.binary import EnvoyNotFoundError, envoy_path
+    from ostria.envoy.peers import PEER_VARIABLE, peer_of
 
     try:
         envoy = envoy_path(env)
     except EnvoyNotFoundError as error:
         log("error", str(error))
         return 69
+    labels = dict(settings.labels) | dict(_labels(pathlib.Path(settings.labels_file)))
     content = bootstrap_of(
         settings,
-        dict(settings.labels) | dict(_labels(pathlib.Path(settings.labels_file))),
+        labels,
         dict(settings.annotations) | dict(_labels(pathlib.Path(settings.annotations_file))),
         ipv6=_has_ipv6(),
     )
     if settings.asks_for_bootstrap:
         content = _patched(settings, content, envoy, env)
     _replace(settings.bootstrap_file, json.dumps(content))
-    print(ENVOY, envoy, flush=True)
+    told = peer_of(settings.workload, settings.namespace, settings.cluster, labels)
+    print(ENVOY, envoy, f"{PEER_VARIABLE}={told.text}", flush=True)
     return 0
 
 

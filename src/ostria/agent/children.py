@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from ostria.agent.loop import FOREVER, readable
 
 ENVOY, CERTIFICATE, STATUS = "envoy", "certificate", "status"
-"""What a child of our own (child.py) may say, a line each: the path of Envoy's binary; a certificate's life in seconds
-since 1970; a probe's status."""
+"""What a child of our own (child.py) may say, a line each: the path of Envoy's binary and what is added to its
+environment, as NAME=VALUE; a certificate's life in seconds since 1970; a probe's status."""
 
 _ALL = range(1, signal.NSIG)
 

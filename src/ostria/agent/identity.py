@@ -28,6 +28,7 @@ class IdentityKeeper:
         self._running: Child | None = None
         self.ready = Flag()
         self.envoy = ""
+        self.envoy_env: dict[str, str] = {}
         self.not_before = 0.0
         self.not_after = 0.0
         self.renews_at = 0.0
@@ -95,6 +96,7 @@ class IdentityKeeper:
         word, *values = line.split()
         if word == ENVOY:
             self.envoy = values[0]
+            self.envoy_env = dict(value.split("=", 1) for value in values[1:])
         elif word == CERTIFICATE:
             self.not_before, self.not_after = map(float, values)
             self.ready.set()

@@ -87,7 +87,7 @@ class _Agent:
     async def envoy_life(self) -> int:
         """Envoy's whole life; it begins once there is an identity to show."""
         await wait(self.identity.ready)
-        code = 0 if self._told.is_set else await self.envoy.run(self.identity.envoy)
+        code = 0 if self._told.is_set else await self.envoy.run(self.identity.envoy, self.identity.envoy_env)
         log("info", "the agent ends", code=code)
         return code
 

@@ -54,13 +54,14 @@ class Envoy:
         """Envoy's process, 0 while none runs."""
         return self._child.pid if self._child else 0
 
-    async def run(self, binary: str) -> int:
-        """Keep it running; returns the code that the agent is to end with."""
+    async def run(self, binary: str, more_env: Mapping[str, str] | None = None) -> int:
+        """Keep it running, with `more_env` beside the agent's own; returns the code that the agent is to end with."""
+        env = {**self._env, **(more_env or {})}
         deaths = 0
         await self._end_another()
         while True:
             started = now()
-            self._child = spawn(command(binary, self._settings), self._env)
+            self._child = spawn(command(binary, self._settings), env)
             self._gone.clear()
             code = await self._child.exit_code()
             self._child = None

@@ -27,6 +27,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 
 from ostria.envoy.access_log import LogFile, access_log
 from ostria.envoy.dynamic_dns import REQUEST_FILTER
+from ostria.envoy.peers import HEARS_PEER, IGNORES_PEER, TELLING_ROUTER
 from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER, MESH_ALPN_CONFIG, MESH_ALPN_FILTER
 from ostria.envoy.wire import packed
 from ostria.mesh.settings import PathNormalization
@@ -112,13 +113,14 @@ def http_by_name(
     looks_up: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
     http10: bool = False,
+    peers: bool = False,
 ) -> Filter:
     """Read requests and route them by the route configuration of this name, which comes over xDS.
 
     `looks_up` says that some of its clusters have the names looked up that requests are for. HTTP/1.0 is answered
-    with 426, unless `http10`.
+    with 426, unless `http10`. `peers` says that whoever calls has shown a certificate of the mesh.
     """
-    manager = _manager(side, stat_prefix, log, paths, grpc_web=grpc_web)
+    manager = _manager(side, stat_prefix, log, paths, grpc_web=grpc_web, peers=peers)
     if http10:
         manager.http_protocol_options.accept_http_10 = True
     if looks_up:
@@ -139,22 +141,29 @@ def http_to_workload(
     log: LogFile | None = None,
     grpc_web: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
+    peers: bool = False,
 ) -> Filter:
-    """Read requests and pass them on to the workload."""
-    manager = _manager(Side.INBOUND, stat_prefix, log, paths, grpc_web=grpc_web)
+    """Read requests and pass them on to the workload. `peers`: clients have shown a certificate of the mesh."""
+    manager = _manager(Side.INBOUND, stat_prefix, log, paths, grpc_web=grpc_web, peers=peers)
     routes = RouteConfiguration(name=route_name, virtual_hosts=[virtual_host])
     routes.validate_clusters.value = False
     manager.route_config.CopyFrom(routes)
     return Filter(name=_HTTP_CONNECTION_MANAGER, typed_config=packed(manager))
 
 
-def _manager(side: Side, stat_prefix: str, log: LogFile | None, paths: PathNormalization, *, grpc_web: bool) -> Untyped:
+def _manager(
+    side: Side, stat_prefix: str, log: LogFile | None, paths: PathNormalization, *, grpc_web: bool, peers: bool
+) -> Untyped:
     manager = HttpConnectionManager()
     manager.CopyFrom(_MANAGERS[side])
     _normalize(manager, paths)
     manager.stat_prefix = f"{stat_prefix};"
     if log is not None:
         manager.access_log.append(access_log(log))
+    if peers:
+        manager.http_filters.append(HEARS_PEER)
+    elif side is not Side.OUTBOUND:
+        manager.early_header_mutation_extensions.append(IGNORES_PEER)
     if grpc_web:
         manager.http_filters.append(_GRPC_WEB)
     manager.http_filters.extend(_HTTP_FILTERS[side])
@@ -183,9 +192,9 @@ _FAULT = _http_filter(FAULT_FILTER, HTTPFault())
 _ROUTER = _http_filter("envoy.filters.http.router", Router())
 
 _HTTP_FILTERS = {
-    Side.OUTBOUND: (_FAULT, _CORS, _MESH_ALPN, _ROUTER),
+    Side.OUTBOUND: (_FAULT, _CORS, _MESH_ALPN, TELLING_ROUTER),
     Side.INBOUND: (_FAULT, _CORS, _ROUTER),
-    Side.GATEWAY: (_CORS, _FAULT, _MESH_ALPN, _ROUTER),
+    Side.GATEWAY: (_CORS, _FAULT, _MESH_ALPN, TELLING_ROUTER),
 }
 
 

@@ -75,6 +75,7 @@ def _chain(
             looks_up=looks_up,
             paths=paths,
             http10=http10,
+            peers=chain.tls is not None and chain.tls.mode is ServerTls.ISTIO_MUTUAL,
         )
         message = FilterChain(filters=[requests])
     if chain.tls is not None:

@@ -154,6 +154,7 @@ def _chain(
             log=log,
             grpc_web=port.protocol is Protocol.GRPC_WEB,
             paths=paths,
+            peers=way.terminate and port.tls is None,
         )
         chain = FilterChain(filters=[http])
     else:
