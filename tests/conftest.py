@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from doubles import janitor, kubectl_summary
+from doubles import janitor, kubectl_summary, run_order
 
 # How long something takes is no verdict: the machine may be busy with other tests. Nor is what chance brings: the same
 # tree has the same verdict on every run, and `make fuzz` is where new examples are looked for.
@@ -22,6 +22,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # Workers are the run's children, and marked with it.
     if not hasattr(config, "workerinput"):
         janitor.watch()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        run_order.sort(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if hasattr(item.config, "workerinput"):
+        run_order.give_way(item)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

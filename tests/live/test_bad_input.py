@@ -18,7 +18,12 @@ from doubles import processes
 from doubles.local_mesh import LocalMesh, local_mesh
 from ostria import samples
 
-pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("live")]
+pytestmark = [
+    pytest.mark.envoy,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("live-bad-input"),
+    pytest.mark.timeout(300),
+]
 
 HTTPBIN = pathlib.Path(samples.__file__).parent / "manifests" / "httpbin.yaml"
 CALLS = 10_000

@@ -16,7 +16,7 @@ from doubles import processes
 from doubles.load import steady
 from doubles.local_mesh import ROOT, LocalMesh
 
-pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("live")]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("live-disruption")]
 
 RATE = 100.0
 # One object of every kind that there is, in use: the page's own gateway and routes are the sample's.

@@ -25,9 +25,10 @@ from doubles.terminal import Terminal
 pytestmark = [
     pytest.mark.envoy,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("live"),
     pytest.mark.timeout(300),
 ]
+shared = pytest.mark.xdist_group("live")
+alone = pytest.mark.xdist_group("live-first-steps")
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
@@ -86,6 +87,7 @@ async def objects(mesh: LocalMesh) -> set[str]:
     return {" ".join(line.split()) for line in ran.output.splitlines()}
 
 
+@shared
 @pytest.mark.parametrize("name", pages())
 async def test_a_page_does_what_it_says_and_leaves_nothing_behind(mesh: LocalMesh, name: str) -> None:
     before = await objects(mesh)
@@ -93,6 +95,7 @@ async def test_a_page_does_what_it_says_and_leaves_nothing_behind(mesh: LocalMes
     assert await objects(mesh) == before
 
 
+@alone
 @pytest.mark.parametrize("name", CHANGING)
 async def test_a_page_that_changes_a_whole_mesh_does_what_it_says(name: str) -> None:
     require()
@@ -121,6 +124,7 @@ async def nothing() -> AsyncIterator[tuple[Terminal, LocalMesh]]:
             await mesh.ostria("down", "--purge", "-y", code=None)
 
 
+@alone
 @pytest.mark.timeout(600)
 async def test_the_first_steps_are_taken_from_nothing_and_leave_nothing() -> None:
     async with nothing() as (terminal, mesh):
@@ -136,6 +140,7 @@ async def test_the_first_steps_are_taken_from_nothing_and_leave_nothing() -> Non
         assert not missing(pictures.page_lines("demo"), "\n".join(pictures.texts_of(page)))
 
 
+@alone
 @pytest.mark.parametrize("name", ALONE)
 async def test_a_page_that_begins_without_a_mesh_does_what_it_says(name: str) -> None:
     async with nothing() as (terminal, _):

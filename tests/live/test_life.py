@@ -18,9 +18,9 @@ from doubles.local_mesh import LocalMesh, Ran
 pytestmark = [
     pytest.mark.envoy,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("live-life"),
     pytest.mark.timeout(240),
 ]
+life = pytest.mark.xdist_group("live-life")
 
 BOUND = 120.0
 SOMEWHERE_ELSE = """
@@ -98,6 +98,7 @@ async def uids(mesh: LocalMesh) -> set[str]:
     return {each["metadata"]["uid"] for each in json.loads(found.output)["items"]}
 
 
+@life
 async def test_a_demo_from_nothing_that_is_ended_comes_back_and_is_removed(home: pathlib.Path):
     before, network = files(home), host_tables.network()
     async with terminal(home, "default") as mesh:
@@ -152,6 +153,7 @@ async def roots(mesh: LocalMesh) -> str:
     return str(found["data"]["root-cert.pem"])
 
 
+@pytest.mark.xdist_group("live-two-meshes")
 async def test_two_meshes_side_by_side(home: pathlib.Path):
     """Both want the same ports: one moves, and says so. Each is a mesh of its own, and no other cluster is asked."""
     http, https = two_free_ports()
@@ -275,6 +277,7 @@ async def refused(mesh: LocalMesh, *arguments: str, code: int) -> Ran:
     return ran
 
 
+@life
 async def test_strict_ports_that_are_taken_are_refused_and_leave_nothing(home: pathlib.Path):
     async with terminal(home, "default") as mesh:
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -284,6 +287,7 @@ async def test_strict_ports_that_are_taken_are_refused_and_leave_nothing(home: p
         assert "  try: " in ran.errors
 
 
+@life
 async def test_what_is_asked_for_wrongly_is_told_before_anything_starts(home: pathlib.Path):
     async with terminal(home, "default") as mesh:
         ran = await refused(mesh, "--profile", "dmo", code=65)
@@ -292,6 +296,7 @@ async def test_what_is_asked_for_wrongly_is_told_before_anything_starts(home: pa
         assert str(home / "absent") in ran.errors
 
 
+@life
 async def test_a_mesh_that_cannot_be_installed_is_told_and_does_not_go_on(home: pathlib.Path):
     async with terminal(home, "default") as mesh:
         wrong = ("--profile", "minimal", "--set", "components.pilot.k8s.service.type=Bogus")
@@ -302,6 +307,7 @@ async def test_a_mesh_that_cannot_be_installed_is_told_and_does_not_go_on(home: 
         assert (home / "default" / "logs" / "apiserver.log").is_file()
 
 
+@life
 async def test_an_empty_mesh_has_an_api_and_nothing_else(home: pathlib.Path):
     async with terminal(home, "default") as mesh:
         await mesh.ostria("up", "-d", "--profile", "empty", bound=BOUND)
