@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,7 @@ def generated(info: Any) -> st.SearchStrategy[Any]:
     return st.none() | st.integers()
 
 
+@functools.cache
 def structs(shape: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
     fields = fields_of(shape)
     left_out = {name for members in (shape.MEMBERS if issubclass(shape, OneOf) else ()) for name in members[1:]}
@@ -66,6 +68,7 @@ def structs(shape: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(required, optional=optional)
 
 
+@functools.cache
 def json_values() -> st.SearchStrategy[Any]:
     leaves = (
         st.none()
