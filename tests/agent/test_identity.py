@@ -25,6 +25,7 @@ class Children:
         self.roots = folder / "roots.pem"
         patch.setattr(identity, "own_command", lambda what, _: [str(self._program), what])
         patch.setattr(identity, "_LOOK", 0.01)
+        patch.setattr(identity, "_SPREAD", 0.01)
 
     def do(self, script: str, *, begin: float = 0.0, end: float = 0.0) -> None:
         text = script.format(begin=begin, end=end, folder=self._asked.parent)
@@ -118,3 +119,38 @@ def test_chances_differ():
     drawn = {chance() for _ in range(50)}
     assert len(drawn) > 40
     assert all(0 <= one < 1 for one in drawn)
+
+
+def test_after_a_sleep_past_the_end_it_renews_within_moments(children: Children, monkeypatch: pytest.MonkeyPatch):
+    # The machine's steady clock stands still while it sleeps; the wall clock has moved on when it wakes.
+    begin = time.time()
+    slept = [0.0]
+    awake = time.time
+    monkeypatch.setattr(identity.time, "time", lambda: awake() + slept[0])
+    children.do(SAYS, begin=begin, end=begin + 86_400)
+
+    def renewed(keeper: IdentityKeeper) -> bool:
+        if keeper.renews_at and not slept[0]:
+            slept[0] = 3 * 86_400.0
+            children.do(SAYS, begin=begin + slept[0], end=begin + slept[0] + 86_400)
+        return keeper.not_after > awake() + slept[0]
+
+    children.run(renewed)
+    assert children.asked() == ["start", "renew"]
+
+
+def test_how_soon_it_notices_that_the_clock_was_moved():
+    assert identity._LOOK + identity._SOONEST < 5
+
+
+def test_a_clock_that_is_ahead_of_every_certificate_makes_no_storm(children: Children):
+    children.do(SAYS, begin=time.time() - 700, end=time.time() - 600)
+    renewals: list[float] = []
+
+    def twice(keeper: IdentityKeeper) -> bool:
+        if keeper.renews_at and keeper.renews_at not in renewals:
+            renewals.append(keeper.renews_at)
+        return len(renewals) > 1
+
+    children.run(twice)
+    assert renewals[1] - renewals[0] >= 1.0

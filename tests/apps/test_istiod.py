@@ -9,7 +9,6 @@ import json
 import os
 import ssl
 import sys
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,10 +24,11 @@ from doubles.authorities import csr
 from doubles.kube_api import KubeApi
 from doubles.meshes import pod, service
 from ostria.apps.istiod import Istiod, Settings, settings_from
+from ostria.apps.mesh_authority import MeshAuthority
 from ostria.base import ObjectKey
 from ostria.capture import Capture, marked
 from ostria.envoy.fragments import ResourceType
-from ostria.identity.keeping import Answer, SecretKeeper, establish
+from ostria.identity.keeping import Answer
 from ostria.identity.service_wire import METHOD, Request, decode_response, encode_request
 from ostria.injection.values import Global, Injected, Proxy, write_values
 from ostria.mesh.settings import Settings as MeshSettings
@@ -88,13 +88,13 @@ async def machine(*texts: str) -> AsyncIterator[Machine]:
                 except ApiError as error:
                     return Answer(error.status, b"")
 
-            authority = await establish(SecretKeeper(send), time.time())
+            authority = await MeshAuthority.start(send)
             settings = Settings(xds=("127.0.0.1:0",), webhook=("127.0.0.1", 0))
             istiod = Istiod(api, access, settings, authority)
             task = asyncio.get_running_loop().create_task(istiod.run())
             try:
                 await istiod.plane.serving.wait()
-                yield Machine(server, istiod, authority.roots)
+                yield Machine(server, istiod, authority.authority.roots)
             finally:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

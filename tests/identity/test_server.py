@@ -14,7 +14,7 @@ from cryptography import x509
 
 from doubles.authorities import NOW, csr, root
 from ostria.base.clock import ManualClock
-from ostria.identity.authority import load
+from ostria.identity.authority import Authority, load
 from ostria.identity.server import CertificateService, Statistics
 from ostria.identity.service_wire import (
     METHOD,
@@ -24,7 +24,7 @@ from ostria.identity.service_wire import (
     encode_request,
     encode_response,
 )
-from ostria.identity.serving import keep_serving, make, serving_names
+from ostria.identity.serving import LOOK, keep_serving, make, serving_names
 from ostria.identity.tokens import TokenIdentity
 
 ISTIOD = "istiod.istio-system.svc"
@@ -121,37 +121,64 @@ def test_the_messages_are_istios():
         decode_request(b"\xff")
 
 
-async def test_the_control_planes_own_certificate_is_renewed_at_half_of_its_life():
-    clock = ManualClock(NOW)
-    authority = load(root(), NOW)
-    first = make(authority, serving_names(), NOW)
-    shown = [first.chain]
+@contextlib.asynccontextmanager
+async def shown(clock: ManualClock, authority: list[Authority]) -> AsyncIterator[list[bytes]]:
+    """What the control plane shows, the last one last; the last authority signs."""
+    first = make(authority[0], serving_names(), NOW)
+    chains = [first.chain]
     task = asyncio.get_running_loop().create_task(
         keep_serving(
             first,
-            lambda: authority,
+            lambda: authority[-1],
             serving_names(),
-            lambda key, chain: shown.append(chain),
+            lambda key, chain: chains.append(chain),
             clock=clock,
             jitter=lambda: 0.0,
         )
     )
     try:
-        for expected in (1, 2, 3, 4):
-            while not clock.sleepers:
-                await asyncio.sleep(0)
-            assert len(shown) == expected
-            clock.advance(12 * 3600 - 31)
-            await asyncio.sleep(0)
-            assert len(shown) == expected
-            clock.advance(2)
-            while len(shown) == expected:
-                await asyncio.sleep(0)
+        yield chains
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-    assert len({x509.load_pem_x509_certificate(chain).serial_number for chain in shown}) == 5
+
+
+async def passes(clock: ManualClock, seconds: float) -> None:
+    """Let so much time pass at once, as where a machine slept, and everything happen that is due."""
+    while not clock.sleepers:
+        await asyncio.sleep(0)
+    clock.advance(seconds)
+    while not clock.sleepers:
+        await asyncio.sleep(0)
+
+
+async def test_the_control_planes_own_certificate_is_renewed_at_half_of_its_life():
+    clock = ManualClock(NOW)
+    async with shown(clock, [load(root(), NOW)]) as chains:
+        for expected in (1, 2, 3, 4):
+            assert len(chains) == expected
+            await passes(clock, 12 * 3600 - 330)
+            assert len(chains) == expected
+            await passes(clock, 332)
+    assert len({x509.load_pem_x509_certificate(chain).serial_number for chain in chains}) == 5
+
+
+async def test_after_a_sleep_past_its_end_the_control_plane_shows_a_good_one_at_once():
+    clock = ManualClock(NOW)
+    async with shown(clock, [load(root(), NOW)]) as chains:
+        # The steady clock has stood still: what is left of the pause that was begun before is all that passes.
+        await passes(clock, 3 * 24 * 3600.0)
+        assert x509.load_pem_x509_certificate(chains[-1]).not_valid_after_utc.timestamp() > clock.now() + 86_000
+
+
+async def test_another_authority_signs_for_the_control_plane_at_once():
+    clock, authorities = ManualClock(NOW), [load(root(), NOW)]
+    async with shown(clock, authorities) as chains:
+        await passes(clock, LOOK)
+        authorities.append(load(root(), NOW))
+        await passes(clock, LOOK)
+        x509.load_pem_x509_certificate(chains[-1]).verify_directly_issued_by(authorities[-1].certificate)
 
 
 def test_the_names_are_those_that_proxies_check():

@@ -14,8 +14,14 @@ from ostria.identity.rotation import renewal, retry
 CHILD_BOUND = 60.0
 """How long (seconds) a child may take."""
 
-_LOOK = 30.0
-"""How often to look at the clock, which a machine that slept has moved, and at the roots, which may be replaced."""
+_LOOK = 2.0
+"""How often (seconds) to look at the clock, which a machine that slept has moved, and at the roots."""
+
+_SPREAD = 30.0
+"""Over so many seconds workloads spread that have seen together that the roots have changed."""
+
+_SOONEST = 1.0
+"""So long (seconds) lies between two renewals, whatever certificates and the clock say."""
 
 
 class IdentityKeeper:
@@ -45,7 +51,7 @@ class IdentityKeeper:
             share = chance()
             if succeeded:
                 self.failures = 0
-                self.renews_at = renewal(self.not_before, self.not_after, share)
+                self.renews_at = max(renewal(self.not_before, self.not_after, share), time.time() + _SOONEST)
                 log("info", "the identity is good", until=_date(self.not_after), renewal=_date(self.renews_at))
             else:
                 self.failures += 1
@@ -57,7 +63,7 @@ class IdentityKeeper:
             await passes(Flag(), now() + min(left, _LOOK))
             if _version(self._root_file) != roots:
                 # New roots mean that the authority changes; all workloads notice together, so they spread.
-                await passes(Flag(), now() + _LOOK * chance())
+                await passes(Flag(), now() + _SPREAD * chance())
                 return
 
     async def _child(self, what: str) -> bool:

@@ -13,7 +13,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import grpc
@@ -117,7 +117,7 @@ class ControlPlane:
     """One mesh: `run` it in a task; `serving` is set once proxies are answered, at `server.ports`.
 
     Without a writer nothing is written back, and without `modules` no WebAssembly module is fetched.
-    `services` are other gRPC services of the same ports.
+    `services` are other gRPC services of the same ports; who is in `woken` is told that something may have changed.
     """
 
     def __init__(
@@ -132,7 +132,9 @@ class ControlPlane:
         engine: Engine | None = None,
         services: Sequence[grpc.GenericRpcHandler] = (),
         modules: bool = False,
+        woken: Sequence[Callable[[], object]] = (),
     ) -> None:
+        self._woken = woken
         self.db = engine or Engine()
         self.store = Store(self.db, envoy_version=envoy_version)
         with self.db.write() as write:
@@ -211,6 +213,8 @@ class ControlPlane:
             self.modules.wake()
         for desk in self._desks:
             desk.wake()
+        for wake in self._woken:
+            wake()
 
     async def wait_enforced(self, epoch: int) -> Enforced:
         """Wait until every proxy that an epoch concerns has accepted what follows from it."""

@@ -26,11 +26,11 @@ from ostria.admission.server import Address as WebhookAddress
 from ostria.admission.server import Certificate as WebhookCertificate
 from ostria.admission.server import Server as WebhookServer
 from ostria.apps.control_plane import ControlPlane
-from ostria.base import footprint, logs
+from ostria.apps.mesh_authority import MeshAuthority, Terms, terms_from
+from ostria.base import ObjectKey, footprint, logs
 from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
-from ostria.identity.authority import Authority
-from ostria.identity.keeping import Answer, SecretKeeper, establish
+from ostria.identity.keeping import Answer
 from ostria.identity.server import CertificateService
 from ostria.identity.serving import keep_serving, make, serving_names
 from ostria.identity.tokens import TokenReviewer
@@ -40,6 +40,8 @@ from ostria.injection.values import read_values, settings_of
 from ostria.mesh.proxy_configs import proxy_starts
 from ostria.mesh.settings import Settings as MeshSettings
 from ostria.mesh.settings import mesh_config, trust_domain
+from ostria.resources import objects
+from ostria.resources.kubernetes import Secret
 from ostria.sources.access import Access, from_kubeconfig, in_cluster, kubeconfig_paths
 from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.kubernetes import KubernetesSource
@@ -66,6 +68,7 @@ class Settings(NamedTuple):
     webhook: tuple[str, int] = ("", 15017)
     plugged_in: str = "/etc/cacerts"
     names: tuple[str, ...] = ()
+    terms: Terms = Terms()
 
 
 def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
@@ -104,6 +107,7 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         envoy_version=environ.get("OSTRIA_ENVOY_VERSION", ""),
         plugged_in=environ.get("ROOT_CA_DIR", "/etc/cacerts"),
         names=tuple(name for name in environ.get("ISTIOD_CUSTOM_HOST", "").split(",") if name),
+        terms=terms_from(environ),
     )
 
 
@@ -117,16 +121,19 @@ def access_from(environ: Mapping[str, str]) -> Access:
 class Istiod:
     """The process's parts; `run` until cancelled. `plane.serving` is set once proxies are answered."""
 
-    def __init__(self, api: Api, access: Access, settings: Settings, authority: Authority) -> None:
+    def __init__(self, api: Api, access: Access, settings: Settings, authority: MeshAuthority) -> None:
         self._settings = settings
         self._authority = authority
         self._reviewer = TokenReviewer(lambda path, body: api.send("POST", path, body))
         self._names = serving_names(settings.mesh.root_namespace, settings.mesh.revision, *settings.names)
-        self._first = make(authority, self._names, time.time())
+        self._first = make(authority.authority, self._names, time.time(), chain=authority.serving_chain)
         self._xds_certificate = Certificate(self._first.key, self._first.chain)
         self._webhook_certificate = WebhookCertificate(self._first.key, self._first.chain)
         signing = CertificateService(
-            lambda: self._authority, self._reviewer.identify, lambda: trust_domain(self.plane.db)
+            lambda: authority.authority,
+            self._reviewer.identify,
+            lambda: trust_domain(self.plane.db),
+            policy=settings.terms.policy,
         )
         credentials = self._xds_certificate.credentials()
         self.plane = ControlPlane(
@@ -138,6 +145,7 @@ class Istiod:
             writer=KubernetesWriter(api),
             services=[signing],
             modules=True,
+            woken=[authority.wake],
         )
         host, port = settings.webhook
         self.webhook = WebhookServer(
@@ -149,13 +157,30 @@ class Istiod:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        self.plane.trust(self._authority.roots.decode())
+        authority = self._authority
+        self._trust()
         async with asyncio.TaskGroup() as group, self.webhook:
-            group.create_task(
-                keep_serving(self._first, lambda: self._authority, self._names, self._replace), name="certificate"
+            keeping = keep_serving(
+                self._first,
+                lambda: authority.authority,
+                self._names,
+                self._replace,
+                chain=lambda: authority.serving_chain,
             )
+            group.create_task(keeping, name="certificate")
             group.create_task(self.plane.run(), name="control plane")
+            await self.plane.serving.wait()
+            group.create_task(authority.run(self._stored, self._trust), name="authority")
             await asyncio.get_running_loop().create_future()
+
+    def _trust(self) -> None:
+        self.plane.trust(self._authority.authority.roots.decode())
+
+    def _stored(self, name: str) -> Mapping[str, bytes] | None:
+        """The content of a Secret of the root namespace, as it is known now."""
+        mesh = self._settings.mesh
+        secret = objects(self.plane.db, ObjectKey(mesh.cluster, "Secret", mesh.root_namespace, name))
+        return secret.data if isinstance(secret, Secret) else None
 
     def _replace(self, key: bytes, chain: bytes) -> None:
         self._xds_certificate.replace(key, chain)
@@ -183,14 +208,9 @@ async def run(settings: Settings, access: Access) -> None:
             except ApiError as error:
                 return Answer(error.status, b"")
 
-        keeper = SecretKeeper(send, settings.mesh.root_namespace)
-        given = _plugged_in(pathlib.Path(settings.plugged_in))
-        authority = await establish(keeper, time.time(), plugged_in=given)
+        folder = pathlib.Path(settings.plugged_in)
+        authority = await MeshAuthority.start(send, settings.mesh.root_namespace, folder=folder, terms=settings.terms)
         await Istiod(api, access, settings, authority).run()
-
-
-def _plugged_in(folder: pathlib.Path) -> dict[str, bytes] | None:
-    return {file.name: file.read_bytes() for file in folder.glob("*.pem")} or None
 
 
 async def _until_told(settings: Settings, access: Access) -> None:

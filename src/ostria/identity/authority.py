@@ -4,12 +4,14 @@
     self_signed(now)  --> Material, for a mesh that was given none
 
 A mesh either makes its own root once and keeps it (`keeping`), or is given an intermediate authority in the Secret
-`cacerts` (istio.io: Plug in CA Certificates).
+`cacerts` (istio.io: Plug in CA Certificates), under Istio's names of files or under those of a Secret of type
+kubernetes.io/tls, as cert-manager writes it.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -21,9 +23,26 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 SELF_SIGNED_LIFETIME = 3652 * 24 * 3600.0
 """Ten years, in seconds."""
 
+BACKDATE = 600.0
+"""By so many seconds certificates begin before they are made: for whom whose clock is behind by as much."""
+
 ROOT_CERT, CA_CERT, CA_KEY, CERT_CHAIN = "root-cert.pem", "ca-cert.pem", "ca-key.pem", "cert-chain.pem"
+REVOCATIONS = "ca-crl.pem"
+TLS_CERT, TLS_KEY, TLS_ROOT = "tls.crt", "tls.key", "ca.crt"
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+_SIGNING = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class AuthorityError(ValueError):
@@ -31,12 +50,16 @@ class AuthorityError(ValueError):
 
 
 class Material(NamedTuple):
-    """An authority's files, in PEM. `chain` is what peers need between a workload's certificate and the roots."""
+    """An authority's files, in PEM. `chain` is what peers need between a workload's certificate and the roots.
+
+    `revocations` are the lists (CRL) that peers check certificates against, b"" where there are none.
+    """
 
     roots: bytes
     certificate: bytes
     key: bytes
     chain: bytes = b""
+    revocations: bytes = b""
 
     @classmethod
     def of(cls, files: Mapping[str, bytes]) -> Material:
@@ -44,26 +67,38 @@ class Material(NamedTuple):
 
         A self-signed authority needs no roots beside its certificate (Istio's istio-ca-secret holds none).
         """
-        for name in (CA_CERT, CA_KEY):
+        if not files.get(CA_CERT) and files.get(TLS_CERT):
+            root_name, certificate_name, key_name = TLS_ROOT, TLS_CERT, TLS_KEY
+        else:
+            root_name, certificate_name, key_name = ROOT_CERT, CA_CERT, CA_KEY
+        for name in (certificate_name, key_name):
             if not files.get(name):
                 raise AuthorityError(f"{name} is missing beside {', '.join(sorted(files)) or 'nothing'}")
-        certificate = files[CA_CERT]
-        return cls(files.get(ROOT_CERT) or certificate, certificate, files[CA_KEY], files.get(CERT_CHAIN, b""))
+        certificate = files[certificate_name]
+        roots = files.get(root_name) or certificate
+        return cls(roots, certificate, files[key_name], files.get(CERT_CHAIN, b""), files.get(REVOCATIONS, b""))
 
     @property
     def files(self) -> dict[str, bytes]:
         """The files by their names."""
-        return {ROOT_CERT: self.roots, CA_CERT: self.certificate, CA_KEY: self.key, CERT_CHAIN: self.chain}
+        files = {ROOT_CERT: self.roots, CA_CERT: self.certificate, CA_KEY: self.key, CERT_CHAIN: self.chain}
+        return files | ({REVOCATIONS: self.revocations} if self.revocations else {})
 
 
 class Authority(NamedTuple):
-    """What signs. `chain` (PEM) goes with every certificate, `roots` (PEM) to everybody. Made by `load`."""
+    """What signs. `chain` (PEM) goes with every certificate, `roots` (PEM) to everybody. Made by `load`.
+
+    `root` (PEM) is the one of the roots that it leads to; `ends` is when it or something above it ends, in seconds
+    since 1970.
+    """
 
     certificate: x509.Certificate
     key: SigningKey
     chain: bytes
     roots: bytes
     key_identifier: x509.AuthorityKeyIdentifier
+    root: bytes
+    ends: float
 
 
 def load(material: Material, now: float) -> Authority:
@@ -80,25 +115,49 @@ def load(material: Material, now: float) -> Authority:
         raise AuthorityError(f"{CA_KEY} is not the key of {CA_CERT}")
     _check_use(certificate, now)
     between = [*above, *(_certificates(CERT_CHAIN, material.chain) if material.chain.strip() else [])]
-    chain = _path(certificate, between, roots)
-    return Authority(certificate, key, chain, _pem(dict.fromkeys(roots)), _identifier(certificate))
+    path, root = _path(certificate, between, roots)
+    ends = min(each.not_valid_after_utc.timestamp() for each in (certificate, *path, root))
+    return Authority(
+        certificate, key, _pem(path), _pem(dict.fromkeys(roots)), _identifier(certificate), _pem({root: None}), ends
+    )
 
 
-def self_signed(now: float, organization: str = "cluster.local") -> Material:
-    """A new root that signs for itself, valid for ten years."""
+def split(pem: bytes, name: str = ROOT_CERT) -> tuple[bytes, ...]:
+    """The certificates of a PEM text, each once and written as we write them; raises AuthorityError."""
+    return tuple(_pem({each: None}) for each in dict.fromkeys(_certificates(name, pem)))
+
+
+def crossed(authority: Authority, by: Authority) -> bytes | None:
+    """The certificate of an authority once more, signed by another (PEM); None where that one may sign no authorities.
+
+    Whoever trusts only the other's root takes what the first one signs, if this comes along.
+    """
+    above = x509.load_pem_x509_certificates(by.chain + by.root) if by.chain else [by.certificate]
+    if any(_depth(each) <= below for below, each in enumerate(above)):
+        return None
+    own, signer = authority.certificate, by.certificate
+    key = own.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(own.subject)
+        .issuer_name(signer.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(max(own.not_valid_before_utc, signer.not_valid_before_utc))
+        .not_valid_after(min(own.not_valid_after_utc, signer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_SIGNING, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(by.key_identifier, critical=False)
+    )
+    return _pem({builder.sign(by.key, hashes.SHA256()): None})
+
+
+def self_signed(now: float, organization: str = "cluster.local", *, lifetime: float = SELF_SIGNED_LIFETIME) -> Material:
+    """A new root that signs for itself, valid for ten years if nothing else is said (in seconds)."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)])
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     start = datetime.datetime.fromtimestamp(int(now), datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -106,10 +165,10 @@ def self_signed(now: float, organization: str = "cluster.local") -> Material:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(start - datetime.timedelta(minutes=1))
-        .not_valid_after(start + datetime.timedelta(seconds=SELF_SIGNED_LIFETIME))
+        .not_valid_before(start - datetime.timedelta(seconds=BACKDATE))
+        .not_valid_after(start + datetime.timedelta(seconds=lifetime))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_SIGNING, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -118,6 +177,15 @@ def self_signed(now: float, organization: str = "cluster.local") -> Material:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return Material(pem, pem, secret)
+
+
+def _depth(certificate: x509.Certificate) -> float:
+    """How many authorities may follow below this one."""
+    try:
+        allowed = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    except x509.ExtensionNotFound:
+        return math.inf
+    return math.inf if allowed is None else allowed
 
 
 def _certificates(name: str, pem: bytes) -> list[x509.Certificate]:
@@ -143,21 +211,25 @@ def _check_use(certificate: x509.Certificate, now: float) -> None:
         raise AuthorityError(f"{CA_CERT} is valid only from {_day(begin)} to {_day(end)}: give one that is valid now")
 
 
-def _path(certificate: x509.Certificate, between: list[x509.Certificate], roots: list[x509.Certificate]) -> bytes:
-    """The certificates that a peer needs to come from ours to a root, in order and without the root; PEM."""
+def _path(
+    certificate: x509.Certificate, between: list[x509.Certificate], roots: list[x509.Certificate]
+) -> tuple[dict[x509.Certificate, None], x509.Certificate]:
+    """The certificates that a peer needs to come from ours to a root, in order and without the root; and that root."""
     path: dict[x509.Certificate, None] = {}
     current = certificate
     while current not in roots:
         path[current] = None
-        if any(_signed(current, root) for root in roots):
-            return _pem(path)
-        above = next((other for other in between if other not in path and _signed(current, other)), None)
-        if above is None:
+        # Of a root that was renewed with its key, the one that lasts longer counts.
+        above = [root for root in roots if _signed(current, root)]
+        if above:
+            return path, max(above, key=lambda root: root.not_valid_after_utc)
+        upper = next((other for other in between if other not in path and _signed(current, other)), None)
+        if upper is None:
             raise AuthorityError(
                 f"{CA_CERT} does not lead to {ROOT_CERT}: put the authorities between them into {CERT_CHAIN}"
             )
-        current = above
-    return _pem(path)
+        current = upper
+    return path, current
 
 
 def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:

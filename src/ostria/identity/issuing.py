@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ostria.identity.authority import Authority
+from ostria.identity.authority import BACKDATE, Authority
 from ostria.identity.spiffe import SpiffeId
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -47,7 +47,7 @@ class Policy(NamedTuple):
 
     lifetime: float = 24 * 3600.0
     longest: float = 90 * 24 * 3600.0
-    backdate: float = 60.0
+    backdate: float = BACKDATE
 
 
 class Issued(NamedTuple):

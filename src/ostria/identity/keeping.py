@@ -14,10 +14,12 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ostria.identity.authority import Authority, AuthorityError, Material, load, self_signed
+from ostria.identity.authority import SELF_SIGNED_LIFETIME, Authority, AuthorityError, Material, load, self_signed
 
 SECRET = "istio-ca-secret"  # noqa: S105 - A name.
 PLUGGED_IN = "cacerts"
+SUCCESSION = "istio-ca-succession"
+"""What a restart must not forget while one authority follows another (`succession`)."""
 
 Files = Mapping[str, bytes]
 Send = Callable[[str, str, bytes | None], Awaitable["Answer"]]
@@ -99,40 +101,90 @@ class SecretKeeper:
 
     async def create(self, files: Files) -> bool:
         """Make the Secret; the API server refuses a second one of the name."""
+        answer = await self._send("POST", self._collection, self._document(files))
+        if answer.status == 409:
+            return False
+        self._expect(answer, "made")
+        return True
+
+    async def replace(self, files: Files, known: Files) -> bool:
+        """Put these in the place of those that are known; False if it is others that are kept by now."""
+        path = f"{self._collection}/{self._name}"
+        answer = await self._send("GET", path, None)
+        self._expect(answer, "read")
+        kept = msgspec.json.decode(answer.body, type=_Secret)
+        if kept.data != dict(known):
+            return False
+        answer = await self._send("PUT", path, self._document(files, kept.metadata.resource_version))
+        if answer.status == 409:
+            return False
+        self._expect(answer, "replaced")
+        return True
+
+    async def write(self, files: Files) -> None:
+        """Keep these, whatever was kept before."""
+        if not await self.create(files):
+            answer = await self._send("PUT", f"{self._collection}/{self._name}", self._document(files))
+            self._expect(answer, "replaced")
+
+    async def delete(self) -> None:
+        """Keep nothing any more."""
+        answer = await self._send("DELETE", f"{self._collection}/{self._name}", None)
+        if answer.status != 404:
+            self._expect(answer, "deleted")
+
+    def _document(self, files: Files, version: str = "") -> bytes:
+        metadata = {"name": self._name, "namespace": self._namespace}
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": self._name, "namespace": self._namespace},
+            "metadata": metadata | ({"resourceVersion": version} if version else {}),
             "type": "istio.io/ca-root",
             "data": {name: base64.b64encode(content).decode() for name, content in files.items()},
         }
-        answer = await self._send("POST", self._collection, msgspec.json.encode(secret))
-        if answer.status == 409:
-            return False
-        if answer.status not in (200, 201):
-            raise ConnectionError(f"Secret {self._namespace}/{self._name} cannot be made: status {answer.status}")
-        return True
+        return msgspec.json.encode(secret)
+
+    def _expect(self, answer: Answer, what: str) -> None:
+        if answer.status not in (200, 201, 202):
+            raise ConnectionError(f"Secret {self._namespace}/{self._name} cannot be {what}: status {answer.status}")
+
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str = ""
 
 
 class _Secret(msgspec.Struct, frozen=True):
     data: dict[str, bytes] = {}
+    metadata: _Metadata = _Metadata()
+
+
+async def given(
+    keeper: Keeper,
+    now: float,
+    *,
+    plugged_in: Files | None = None,
+    organization: str = "cluster.local",
+    lifetime: float = SELF_SIGNED_LIFETIME,
+) -> Material:
+    """The mesh's material: what it was given, else what it keeps, else a new root, kept from now on.
+
+    Raises AuthorityError if what is given or kept is not whole, and what the keeper raises if it cannot be asked.
+    """
+    if plugged_in:
+        return Material.of(plugged_in)
+    files = await keeper.read()
+    if not files:
+        made = self_signed(now, organization, lifetime=lifetime)
+        if await keeper.create(made.files):
+            return made
+        files = await keeper.read()
+    if not files:
+        raise AuthorityError("the mesh's root was made by another, and is gone again")
+    return Material.of(files)
 
 
 async def establish(
     keeper: Keeper, now: float, *, plugged_in: Files | None = None, organization: str = "cluster.local"
 ) -> Authority:
-    """The mesh's authority: the one that it was given, else the one that it keeps, else a new one, kept from now on.
-
-    Raises AuthorityError if what is given or kept cannot sign, and what the keeper raises if it cannot be asked.
-    """
-    if plugged_in:
-        return load(Material.of(plugged_in), now)
-    files = await keeper.read()
-    if not files:
-        made = self_signed(now, organization)
-        if await keeper.create(made.files):
-            return load(made, now)
-        files = await keeper.read()
-    if not files:
-        raise AuthorityError("the mesh's root was made by another, and is gone again")
-    return load(Material.of(files), now)
+    """The mesh's authority, from what `given` finds. Raises AuthorityError also if that cannot sign."""
+    return load(await given(keeper, now, plugged_in=plugged_in, organization=organization), now)

@@ -17,6 +17,9 @@ from ostria.identity.rotation import renewal
 
 log = logging.getLogger(__name__)
 
+LOOK = 2.0
+"""How often (seconds) to look at the clock and at who signs."""
+
 Replace = Callable[[bytes, bytes], None]
 """Serve this key and this chain from now on, in PEM."""
 
@@ -43,14 +46,17 @@ def make(
     names: Sequence[str],
     now: float,
     policy: Policy = Policy(),  # noqa: B008 - Frozen.
+    *,
+    chain: bytes | None = None,
 ) -> ServingCertificate:
-    """A new key and a certificate for it."""
+    """A new key and a certificate for it; `chain` (PEM) is what goes with it, the authority's own if not given."""
     key = ec.generate_private_key(ec.SECP256R1())
     issued = serving(key.public_key(), names, authority, now, policy)
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return ServingCertificate(secret, issued.certificate + authority.chain, issued.not_before, issued.not_after)
+    above = authority.chain if chain is None else chain
+    return ServingCertificate(secret, issued.certificate + above, issued.not_before, issued.not_after)
 
 
 async def keep_serving(
@@ -60,14 +66,22 @@ async def keep_serving(
     replace: Replace,
     *,
     policy: Policy = Policy(),  # noqa: B008 - Frozen.
+    chain: Callable[[], bytes] | None = None,
     clock: Clock | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> None:
-    """Replace the certificate whenever it is due, until cancelled."""
+    """Replace the certificate whenever it is due or another authority signs, until cancelled."""
     clock = clock or SystemClock()
-    current = first
+    current, signer = first, authority().certificate
+    above = chain() if chain else None
+    due = renewal(first.not_before, first.not_after, jitter())
     while True:
-        await clock.sleep(renewal(current.not_before, current.not_after, jitter()) - clock.now())
-        current = make(authority(), names, clock.now(), policy)
+        # The wall clock moves by itself where a machine sleeps, so it is looked at often.
+        await clock.sleep(max(0.0, min(due - clock.now(), LOOK)))
+        if clock.now() < due and (authority().certificate, chain() if chain else None) == (signer, above):
+            continue
+        signer, above = authority().certificate, chain() if chain else None
+        current = make(authority(), names, clock.now(), policy, chain=above)
+        due = renewal(clock.now(), current.not_after, jitter())
         replace(current.key, current.chain)
         log.info("the control plane shows a new certificate", extra={"until": current.not_after})

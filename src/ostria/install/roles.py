@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostria.identity.keeping import SECRET
+from ostria.identity.keeping import SECRET, SUCCESSION
 from ostria.identity.trust_bundle import CONFIG_MAP
 from ostria.install import webhooks
 from ostria.install.installation import Installation
@@ -102,7 +102,11 @@ def _gateways() -> list[dict[str, Any]]:
 
 
 def _at_home() -> list[dict[str, Any]]:
-    return [_rule("", ["secrets"], "create"), _rule("", ["secrets"], "get", names=[SECRET])]
+    return [
+        _rule("", ["secrets"], "create"),
+        _rule("", ["secrets"], "get", "update", names=[SECRET]),
+        _rule("", ["secrets"], "get", "update", "delete", names=[SUCCESSION]),
+    ]
 
 
 def _rule(group: str, resources: list[str], *verbs: str, names: list[str] | None = None) -> dict[str, Any]:
