@@ -210,10 +210,10 @@ metadata: {name: p}
 spec: {url: 'file:///p.wasm', targetRefs: [{kind: Service, name: reviews}]}
 """
     )
-    rest = "the rest of the object takes effect"
+    rest = "there are no waypoints here: name the workloads, or a gateway"
     check(
         mesh,
-        f"not-acted-on spec.configPatches[0].match.context: {rest}",
+        f"not-acted-on spec.configPatches[0]: {rest}",
         f"not-acted-on spec.targetRefs[0]: {rest}",
     )
 

@@ -15,19 +15,20 @@ from ostria.resources.store import with_problems
 
 ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 
-SUBJECTS = {
-    "VirtualService": (routing_problems, binding_problems),
-    "Gateway": (gateway_problems,),
-    "Ingress": (ingress_problems,),
-    **dict.fromkeys(KINDS_WITH_GAPS, (unsupported,)),
-}
+SUBJECTS = (
+    ("VirtualService", routing_problems),
+    ("VirtualService", binding_problems),
+    ("Gateway", gateway_problems),
+    ("Ingress", ingress_problems),
+    *((kind, unsupported) for kind in KINDS_WITH_GAPS),
+)
 
 
 @query
 def findings(db: Engine) -> tuple[Problem, ...]:
     """All problems of the mesh, errors first, then by object and field."""
     found = [problem for level in Level for key in with_problems(db, level) for problem in problems(db, key) or ()]
-    for kind, subjects in SUBJECTS.items():
-        found += [problem for key in by_kind(db, kind) for subject in subjects for problem in subject(db, key)]
+    for kind, subject in SUBJECTS:
+        found += [problem for key in by_kind(db, kind) for problem in subject(db, key)]
     distinct = dict.fromkeys(found)
     return tuple(sorted(distinct, key=lambda each: (ORDER[each.level], each.object or ("",), each.field, each.code)))

@@ -13,6 +13,7 @@ from ostria.engine import Engine, query
 from ostria.mesh.destinations import traffic_policy
 from ostria.mesh.model import (
     ConnectionPool,
+    GatewayTls,
     Inbound,
     InboundPort,
     Labels,
@@ -25,6 +26,7 @@ from ostria.mesh.settings import forwards_to_localhost
 from ostria.mesh.traffic_policies import pool_of
 from ostria.resources import objects
 from ostria.resources import sidecar as api
+from ostria.resources.gateway import ServerTLSSettings
 
 UNIX = "unix:"
 OWN_ADDRESS = ("0.0.0.0", "[::]", "")  # noqa: S104 - What an endpoint spells the workload's own address by.
@@ -65,7 +67,7 @@ def governed(
                 services=served[number].services if number in served else (),
                 endpoint=_endpoint(listener.default_endpoint, addresses),
                 # Mutual TLS of the mesh goes first: what is opened twice could be read by neither.
-                tls=server_tls(listener.tls, files_only=True) if listener.tls and mode is MutualTls.DISABLE else None,
+                tls=_opened(listener.tls) if mode is MutualTls.DISABLE else None,
             )
         )
     named = {port.port for port in ports}
@@ -85,6 +87,12 @@ def localized(db: Engine, side: Inbound) -> Inbound:
     return side._replace(
         ports=tuple(port._replace(endpoint=port.endpoint or f"127.0.0.1:{port.port}") for port in side.ports)
     )
+
+
+def _opened(written: ServerTLSSettings | None) -> GatewayTls | None:
+    """The TLS that a listener opens; None where it passes on what comes, as PASSTHROUGH (the default) does."""
+    tls = server_tls(written, files_only=True) if written else None
+    return tls if tls and tls.ends_here else None
 
 
 def _endpoint(text: str, addresses: tuple[str, ...]) -> str:
