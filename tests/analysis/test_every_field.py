@@ -47,6 +47,7 @@ REFUSED = "refused"
 # Fields that mean nothing in some of the places where they may stand, and why.
 ELSEWHERE: dict[Field, str] = {
     ("Port", "name"): "names the route table of a server that opens TLS, and is only a name elsewhere",
+    ("TCPSettings", "idleTimeout"): "is of connections that are passed on unread, and not of requests'",
     ("ServicePort", "name"): "is what endpoints name their own ports by, where they do",
 }
 

@@ -19,7 +19,22 @@ from ostria.base.yaml import Path
 from ostria.resources.fields import fields_of, type_of
 
 # What stands in fields that are texts to their types and words of a list to the API.
-_WORDS = ("9s", "NOT_FOUND", "HTTP", "TCP", "TLS", "REGISTRY_ONLY", "Exact", "RegularExpression", "All", "None", "NotIn", "Passthrough", "10.9.9.9", "Permanent")
+_WORDS = (
+    "9s",
+    "NOT_FOUND",
+    "HTTP",
+    "TCP",
+    "TLS",
+    "REGISTRY_ONLY",
+    "Exact",
+    "RegularExpression",
+    "All",
+    "None",
+    "NotIn",
+    "Passthrough",
+    "10.9.9.9",
+    "Permanent",
+)
 
 # A field of a type that a kind's spec is made of: ("HTTPRetry", "attempts").
 Field = tuple[str, str]

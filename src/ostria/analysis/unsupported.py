@@ -75,9 +75,8 @@ def _sidecar(value: Sidecar) -> Fields:
         yield from _inbound_pool("spec.inboundConnectionPool", value.spec.inbound_connection_pool)
     for number, listener in enumerate(value.spec.egress):
         field = f"spec.egress[{number}]"
-        yield f"{field}.bind", listener.bind.startswith("unix:"), NOT_YET
         protocol = listener.port.protocol.upper() if listener.port else ""
-        yield f"{field}.port.protocol", protocol == "HTTP_PROXY", NOT_YET
+        yield field, listener.bind.startswith("unix:") or protocol == "HTTP_PROXY", NOT_YET
         yield f"{field}.port.targetPort", listener.port and listener.port.target_port, DEPRECATED
 
 
@@ -130,7 +129,8 @@ _NO_DEFAULTS = "name the Gateways in parentRefs"
 
 def _http_route(value: gateway_api.HTTPRoute | gateway_api.GRPCRoute) -> Fields:
     yield from _route(value)
-    for number, rule in enumerate(value.spec.rules):
+    rules: tuple[gateway_api.HTTPRouteRule | gateway_api.GRPCRouteRule, ...] = value.spec.rules
+    for number, rule in enumerate(rules):
         yield f"spec.rules[{number}].sessionPersistence", rule.session_persistence, NOT_YET
 
 

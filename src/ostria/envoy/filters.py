@@ -29,7 +29,7 @@ from ostria.envoy.access_log import LogFile, access_log
 from ostria.envoy.dynamic_dns import REQUEST_FILTER
 from ostria.envoy.peers import HEARS_PEER, IGNORES_PEER, TELLING_ROUTER
 from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER, MESH_ALPN_CONFIG, MESH_ALPN_FILTER
-from ostria.envoy.wire import packed
+from ostria.envoy.wire import duration, packed
 from ostria.mesh.settings import PathNormalization
 
 # What the inspectors find in plaintext HTTP (Envoy: HTTP inspector).
@@ -95,9 +95,11 @@ def _ports(ports: Collection[int]) -> Untyped:
 # --- network filters ----------------------------------------------------------------------------------------------
 
 
-def tcp_proxy(cluster: str, *, log: LogFile | None = None) -> Filter:
-    """Pass on bytes to a cluster."""
+def tcp_proxy(cluster: str, *, log: LogFile | None = None, idle_timeout: int | None = None) -> Filter:
+    """Pass on bytes to a cluster; `idle_timeout` (ms) ends connections on which nothing comes, None is Envoy's own."""
     proxy = TcpProxy(stat_prefix=f"{cluster};", cluster=cluster)
+    if idle_timeout is not None:
+        proxy.idle_timeout.CopyFrom(duration(idle_timeout))
     if log is not None:
         proxy.access_log.append(access_log(log))
     return Filter(name=TCP_PROXY, typed_config=packed(proxy))

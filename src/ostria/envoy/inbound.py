@@ -158,7 +158,7 @@ def _chain(
         )
         chain = FilterChain(filters=[http])
     else:
-        chain = FilterChain(filters=[tcp_proxy(cluster, log=log)])
+        chain = FilterChain(filters=[tcp_proxy(cluster, log=log, idle_timeout=port.idle_timeout)])
     if passthrough:
         chain.name = _CATCH_ALL_HTTP if way.http else VIRTUAL_INBOUND
     else:

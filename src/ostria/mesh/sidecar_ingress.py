@@ -58,7 +58,7 @@ def governed(
     for listener in listeners:
         assert listener.port is not None
         number = listener.port.number
-        mode = peers.of_port(number)
+        mode, pool = peers.of_port(number), _own_pool(_spec(db, sidecar), number)
         ports.append(
             InboundPort(
                 port=number,
@@ -67,6 +67,7 @@ def governed(
                 services=served[number].services if number in served else (),
                 endpoint=_endpoint(listener.default_endpoint, addresses),
                 # Mutual TLS of the mesh goes first: what is opened twice could be read by neither.
+                idle_timeout=pool.idle_timeout if pool else None,
                 tls=_opened(listener.tls) if mode is MutualTls.DISABLE else None,
             )
         )
@@ -106,6 +107,13 @@ def _endpoint(text: str, addresses: tuple[str, ...]) -> str:
     return f"{host.strip('[]')}:{port}"
 
 
+def _own_pool(spec: api.SidecarSpec, number: int) -> ConnectionPool | None:
+    """What a Sidecar says of the connections to one port; None where it says nothing."""
+    own = (each.connection_pool for each in spec.ingress if each.port and each.port.number == number)
+    written = next((each for each in own if each is not None), None) or spec.inbound_connection_pool
+    return pool_of(written) if written else None
+
+
 @query
 def inbound_pool(
     db: Engine, number: int, services: tuple[tuple[str, str, int], ...], sidecar: ObjectKey | None
@@ -115,11 +123,9 @@ def inbound_pool(
     Those of the Sidecar's listener, else of the Sidecar, else what a DestinationRule says of the first service behind
     the port: who calls and who is called keep the same limits.
     """
-    spec = _spec(db, sidecar) if sidecar else api.SidecarSpec()
-    own = (each.connection_pool for each in spec.ingress if each.port and each.port.number == number)
-    pool = next((each for each in own if each is not None), None) or spec.inbound_connection_pool
-    if pool is not None:
-        return pool_of(pool)
+    own = _own_pool(_spec(db, sidecar), number) if sidecar else None
+    if own is not None:
+        return own
     for host, namespace, port in services:
         return traffic_policy(db, host, namespace, port, "").pool
     return ConnectionPool()

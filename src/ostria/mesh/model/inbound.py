@@ -22,7 +22,8 @@ class InboundPort(NamedTuple):
     """One port that a workload serves: where it listens, what is spoken, and who is let in.
 
     `endpoint` is where the proxy hands on what it takes, `host:port` or `unix:` and a path; "" is the address that the
-    client had connected to. `tls` is opened where the port takes no mutual TLS of the mesh.
+    client had connected to. `tls` is opened where the port takes no mutual TLS of the mesh. `idle_timeout` (ms) ends
+    connections that are passed on unread, once nothing has come for so long.
     """
 
     port: int
@@ -31,6 +32,7 @@ class InboundPort(NamedTuple):
     services: tuple[tuple[str, str, int], ...]  # (host, namespace, service port) of the services behind it.
     endpoint: str = ""
     tls: GatewayTls | None = None
+    idle_timeout: int | None = None
 
 
 class Inbound(NamedTuple):
