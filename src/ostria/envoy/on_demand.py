@@ -4,6 +4,10 @@ Each answer holds just the one authority, as it was asked, so that two answers n
 keeps Envoy from asking for another: a wildcard's routes come once for each host that is called under it. A host that
 the mesh does not know has an answer as well, the same as at the end of a whole table. No object has shaped it, so it
 has no origins, and delivery knows by this that it may be forgotten.
+
+A domain that begins with an asterisk is a wildcard. An authority that is written so has one all the same, and its
+routes are for requests of just this authority: others find no route there, and so Envoy asks for them. For authorities
+that end with an asterisk, and for the empty one, no table has anything but its end: there the table answers itself.
 """
 
 from __future__ import annotations
@@ -15,8 +19,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
     HttpFilter,
 )
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from ostria.engine import Engine, query
+from ostria.envoy import routes
 from ostria.envoy.fragments import Fragment, fragment
 from ostria.envoy.patches import hook
 from ostria.envoy.rds import elsewhere, encoded_host, scope_of
@@ -51,14 +57,9 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 
 
 def _asked(name: str) -> tuple[int, str] | None:
-    """The port and the authority that a name asks for.
-
-    An authority that begins or ends with an asterisk would be a wildcard, and answer for others.
-    """
+    """The port and the authority that a name asks for; None for those that the table answers itself."""
     port, _, authority = name.partition("/")
-    if not port.isdigit() or not authority or authority.startswith("*") or authority.endswith("*"):
-        return None
-    return int(port), authority
+    return (int(port), authority) if port.isdigit() and authority and not authority.endswith("*") else None
 
 
 @query
@@ -70,7 +71,11 @@ def _answer(db: Engine, port: int, authority: str, client: ClientTraits) -> Frag
     # Envoy forgets a virtual host by its resource's name, so it is called just that.
     message.name = f"{port}/{authority}"
     message.domains[:] = (authority,)
-    return fragment(message.name, encode(message), found.origins, found.references)
+    body = encode(message)
+    if authority.startswith("*"):
+        # Envoy asks for an authority in small letters.
+        body = routes.only_for(StringMatcher(exact=authority, ignore_case=True), body)
+    return fragment(message.name, body, found.origins, found.references)
 
 
 def _in_table(db: Engine, port: int, name: str, client: ClientTraits) -> Fragment | None:

@@ -6,6 +6,9 @@ virtual host, its namespace's part and the join.
 
 from __future__ import annotations
 
+from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
+
 from ostria.engine import Engine, query
 from ostria.envoy import routes
 from ostria.envoy.clusters import requests_elsewhere
@@ -119,13 +122,20 @@ def _table(db: Engine, port: int, client: ClientTraits) -> Fragment:
 
 
 def _asking_table(db: Engine, name: str, client: ClientTraits) -> Fragment:
-    """The table of a proxy on demand: it is empty, and asks for each authority as it is written, port and all.
+    """The table of a proxy on demand: it asks for each authority as it is written, port and all. It answers itself
+    where no virtual host could hold the authority, which is empty or ends with an asterisk: as the whole table's end.
 
     A table that a person has patched as a whole is sent as a whole: what was added to it may answer for any host.
     """
     if hook.table_head(db, name, routes.route_configuration(name, []), client) is not None:
         return _table(db, int(name), client._replace(on_demand=False))
-    return fragment(name, routes.route_configuration(name, (), ignore_port=False, on_demand=True))
+    end = elsewhere(db, name, client)
+    members = [routes.member(routes.only_for(_UNHOLDABLE, end.body))] if end else []
+    body = routes.route_configuration(name, members, ignore_port=False, on_demand=True)
+    return fragment(name, body, end.origins, end.references) if end else fragment(name, body)
+
+
+_UNHOLDABLE = StringMatcher(safe_regex=RegexMatcher(regex="(.*[*])?"))
 
 
 @query

@@ -31,6 +31,7 @@ from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import Pre
 from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config_pb2 import (
     PreviousPrioritiesConfig,
 )
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from ostria.envoy.matches import route_match
 from ostria.envoy.origins import config_path
@@ -76,7 +77,7 @@ def route_configuration(
 
     `ignore_port` strips the port of a request's authority before it is compared with domains, as in Istio; domains
     then stand without ports. `on_demand` asks the control plane for hosts that are not here (VHDS); it then must hold
-    no catch-all, which would answer for them.
+    no route that would take their requests.
     """
     return framed(1, name.encode()) + b"".join(members) + _TAILS[ignore_port, on_demand]
 
@@ -123,6 +124,14 @@ def virtual_host(host: VirtualHost, *, sniffed: Set[str] = frozenset()) -> bytes
             _HOST_TAILS[host.require_tls],
         )
     )
+
+
+def only_for(authority: StringMatcher, virtual_host: bytes) -> bytes:
+    """The virtual host with its routes for requests of such an authority only: for all others it has none."""
+    message = VirtualHostMessage.FromString(virtual_host)
+    for route in message.routes:
+        route.match.headers.add(name=":authority", string_match=authority)
+    return encode(message)
 
 
 def inbound_virtual_host(port: int, operation: str, cluster: str) -> Untyped:

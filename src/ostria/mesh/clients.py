@@ -15,6 +15,7 @@ from ostria.mesh.on_demand import is_on_demand
 from ostria.mesh.services import node_matters
 from ostria.mesh.sidecar_ingress import needs_address
 from ostria.mesh.sidecars import sidecar_labels, sidecar_of
+from ostria.mesh.steering import is_steered
 from ostria.mesh.traits import ClientTraits, Pairs, ProxyType, Scope
 from ostria.mesh.virtual_services import source_labels
 from ostria.mesh.workloads import workload
@@ -50,19 +51,20 @@ def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = (
     interest = any_interest(db)
     scope |= attached_scope(db, found.namespace) | Scope(serving=True, node=node_matters(db), dns=True)
     scope |= Scope(labels=rule_labels(db, found.namespace), label_keys=interest.keys, locality=interest.matters)
-    return scope.project(
-        ClientTraits(
-            found.proxy_type,
-            found.namespace,
-            found.labels,
-            sidecar,
-            found.addresses,
-            version,
-            metadata,
-            serving(db, pod),
-            found.node,
-            found.dns,
-            found.locality,
-            on_demand,
-        )
+    everything = ClientTraits(
+        found.proxy_type,
+        found.namespace,
+        found.labels,
+        sidecar,
+        found.addresses,
+        version,
+        metadata,
+        serving(db, pod),
+        found.node,
+        found.dns,
+        found.locality,
+        on_demand,
     )
+    if on_demand and is_steered(db, everything):
+        everything = everything._replace(on_demand=False)
+    return scope.project(everything)
