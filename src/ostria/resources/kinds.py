@@ -17,6 +17,7 @@ from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.gateway import Gateway
 from ostria.resources.peer_authentication import PeerAuthentication
 from ostria.resources.proxy_config import ProxyConfig
+from ostria.resources.request_authentication import RequestAuthentication
 from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.shapes import Object
 from ostria.resources.sidecar import Sidecar
@@ -184,6 +185,11 @@ _TABLE = (
         PeerAuthentication, ("pa",), ("istio-io", "security-istio-io"), ours=True,
         validate=validation.validate_peer_authentication,
         columns=(Column("Mode", ".spec.mtls.mode", description="The mutual TLS mode"), AGE),
+    ),
+    Kind(
+        "RequestAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "requestauthentications",
+        "requestauthentication", RequestAuthentication, ("ra",), ("istio-io", "security-istio-io"), ours=True,
+        validate=validation.validate_request_authentication,
     ),
     *_GATEWAY_API,
     Kind("Namespace", "", ("v1",), "v1", "namespaces", "namespace", kubernetes.Namespace, ("ns",), namespaced=False),
