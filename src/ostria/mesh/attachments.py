@@ -1,4 +1,4 @@
-"""Whose proxies an object is for that extends proxies: EnvoyFilter, WasmPlugin, TrafficExtension.
+"""Whose proxies an object is for: EnvoyFilter, WasmPlugin, TrafficExtension, RequestAuthentication.
 
     selector, targetRefs, namespace -> attachments(object) -> is_attached(object, client), attachment_scope(object)
 
@@ -21,6 +21,7 @@ from ostria.resources import Object, by_kind, objects
 from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.policy_targets import PolicyTargetReference
+from ostria.resources.request_authentication import RequestAuthentication
 
 GATEWAY_API = "gateway.networking.k8s.io"
 # What every workload has that stands behind a Gateway of the Gateway API (gateway-api.sigs.k8s.io, GEP-1762).
@@ -47,7 +48,7 @@ class ProxyFacts(NamedTuple):
 
 
 def _namespace(key: ObjectKey, value: Object) -> Iterator[str]:
-    if isinstance(value, EnvoyFilter | WasmPlugin | TrafficExtension):
+    if isinstance(value, EnvoyFilter | WasmPlugin | TrafficExtension | RequestAuthentication):
         yield key.namespace
 
 
@@ -64,12 +65,12 @@ def attachments(db: Engine, key: ObjectKey) -> tuple[Attachment, ...]:
     if isinstance(value, EnvoyFilter):
         selector = value.spec.workload_selector
         labels = selector.labels if selector else {}
-    elif isinstance(value, WasmPlugin | TrafficExtension):
+    elif isinstance(value, WasmPlugin | TrafficExtension | RequestAuthentication):
         labels = value.spec.selector.match_labels if value.spec.selector else {}
     else:
         return ()
     targets = value.spec.target_refs
-    if isinstance(value, WasmPlugin) and value.spec.target_ref is not None:
+    if isinstance(value, WasmPlugin | RequestAuthentication) and value.spec.target_ref is not None:
         targets = (*targets, value.spec.target_ref)
     if targets:
         return tuple(_targets(targets, key.namespace, root=root))

@@ -77,6 +77,7 @@ from ostria.mesh.model.sidecars import (
     OutboundMode,
     OutboundPolicy,
 )
+from ostria.mesh.model.tokens import KeySource, TokenRule, VerifiedBy
 from ostria.mesh.model.verdicts import Verdict
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "Import",
     "Inbound",
     "InboundPort",
+    "KeySource",
     "Labels",
     "LoadBalancing",
     "LocalityBalancing",
@@ -134,9 +136,11 @@ __all__ = [
     "StringMatch",
     "Subset",
     "TlsMode",
+    "TokenRule",
     "TrafficPolicy",
     "Tunnel",
     "Verdict",
+    "VerifiedBy",
     "VirtualHost",
     "Warmup",
     "WeightedTarget",
