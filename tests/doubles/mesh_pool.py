@@ -118,6 +118,11 @@ OF_REVIEWS = "parentRefs: [{group: '', kind: Service, name: reviews, namespace: 
 ALL = "allowedRoutes: {namespaces: {from: All}}"
 
 # Slot by slot, the documents that may stand there; None is an empty slot.
+TOKEN_RULE = (
+    "{issuer: a, jwksUri: 'https://a.example/keys', fromHeaders: [{name: x-a}], presence: REQUIRED,"
+    " outputClaimToHeaders: [{header: x-sub, claim: sub}]}"
+)
+
 POOL: dict[str, list[str | None]] = {
     "reviews": [
         None,
@@ -447,6 +452,17 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
             "PeerAuthentication",
             "p",
             "{selector: {matchLabels: {version: v1}}, portLevelMtls: {'9080': {mode: DISABLE}}}",
+            "default",
+            "security",
+        ),
+    ],
+    "tokens": [
+        None,
+        istio("RequestAuthentication", "t", f"{{jwtRules: [{TOKEN_RULE}]}}", "istio-system", "security"),
+        istio(
+            "RequestAuthentication",
+            "t",
+            f"{{selector: {{matchLabels: {{version: v1}}}}, jwtRules: [{TOKEN_RULE}, {{issuer: https://b.example}}]}}",
             "default",
             "security",
         ),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection
 from typing import Any as Untyped
+from typing import NamedTuple
 
+from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
 from envoy.config.listener.v3.listener_components_pb2 import (
     Filter,
     ListenerFilter,
@@ -24,6 +26,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpFilter,
 )
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
+from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2 import HeaderMutation
 
 from ostria.envoy.access_log import LogFile, access_log
 from ostria.envoy.dynamic_dns import REQUEST_FILTER
@@ -47,6 +50,19 @@ class Side(enum.Enum):
     OUTBOUND = "outbound"
     INBOUND = "inbound"
     GATEWAY = "gateway"
+
+
+class RequestGuards(NamedTuple):
+    """What decides about requests: filters that see them before all others, and headers that these alone may set.
+
+    A request that brings such a header loses it before its route is chosen.
+    """
+
+    filters: tuple[HttpFilter, ...] = ()
+    own_headers: tuple[str, ...] = ()
+
+
+NO_GUARDS = RequestGuards()
 
 
 # --- listener filters ---------------------------------------------------------------------------------------------
@@ -116,13 +132,15 @@ def http_by_name(
     paths: PathNormalization = PathNormalization.BASE,
     http10: bool = False,
     peers: bool = False,
+    guards: RequestGuards = NO_GUARDS,
 ) -> Filter:
     """Read requests and route them by the route configuration of this name, which comes over xDS.
 
     `looks_up` says that some of its clusters have the names looked up that requests are for. HTTP/1.0 is answered
-    with 426, unless `http10`. `peers` says that whoever calls has shown a certificate of the mesh.
+    with 426, unless `http10`. `peers` says that whoever calls has shown a certificate of the mesh. `guards` see requests
+    before all other filters do.
     """
-    manager = _manager(side, stat_prefix, log, paths, grpc_web=grpc_web, peers=peers)
+    manager = _manager(side, stat_prefix, log, paths, guards, grpc_web=grpc_web, peers=peers)
     if http10:
         manager.http_protocol_options.accept_http_10 = True
     if looks_up:
@@ -144,9 +162,13 @@ def http_to_workload(
     grpc_web: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
     peers: bool = False,
+    guards: RequestGuards = NO_GUARDS,
 ) -> Filter:
-    """Read requests and pass them on to the workload. `peers`: clients have shown a certificate of the mesh."""
-    manager = _manager(Side.INBOUND, stat_prefix, log, paths, grpc_web=grpc_web, peers=peers)
+    """Read requests and pass them on to the workload. `peers`: clients have shown a certificate of the mesh.
+
+    `guards` see requests before all other filters do.
+    """
+    manager = _manager(Side.INBOUND, stat_prefix, log, paths, guards, grpc_web=grpc_web, peers=peers)
     routes = RouteConfiguration(name=route_name, virtual_hosts=[virtual_host])
     routes.validate_clusters.value = False
     manager.route_config.CopyFrom(routes)
@@ -154,7 +176,14 @@ def http_to_workload(
 
 
 def _manager(
-    side: Side, stat_prefix: str, log: LogFile | None, paths: PathNormalization, *, grpc_web: bool, peers: bool
+    side: Side,
+    stat_prefix: str,
+    log: LogFile | None,
+    paths: PathNormalization,
+    guards: RequestGuards,
+    *,
+    grpc_web: bool,
+    peers: bool,
 ) -> Untyped:
     manager = HttpConnectionManager()
     manager.CopyFrom(_MANAGERS[side])
@@ -166,6 +195,9 @@ def _manager(
         manager.http_filters.append(HEARS_PEER)
     elif side is not Side.OUTBOUND:
         manager.early_header_mutation_extensions.append(IGNORES_PEER)
+    manager.http_filters.extend(guards.filters)
+    if guards.own_headers:
+        manager.early_header_mutation_extensions.append(_without(guards.own_headers))
     if grpc_web:
         manager.http_filters.append(_GRPC_WEB)
     manager.http_filters.extend(_HTTP_FILTERS[side])
@@ -181,6 +213,13 @@ def _normalize(manager: Untyped, paths: PathNormalization) -> None:
         manager.path_with_escaped_slashes_action = HttpConnectionManager.UNESCAPE_AND_FORWARD
     else:
         manager.path_with_escaped_slashes_action = HttpConnectionManager.KEEP_UNCHANGED
+
+
+def _without(headers: tuple[str, ...]) -> TypedExtensionConfig:
+    config = HeaderMutation()
+    for header in headers:
+        config.mutations.add(remove=header)
+    return TypedExtensionConfig(name="envoy.http.early_header_mutation.header_mutation", typed_config=packed(config))
 
 
 def _http_filter(name: str, config: Untyped) -> HttpFilter:

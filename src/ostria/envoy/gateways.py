@@ -16,7 +16,7 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from ostria.envoy.access_log import LogFile, unmatched_access_log
 from ostria.envoy.addresses import ANY_V4
 from ostria.envoy.connections import connection_filters
-from ostria.envoy.filters import TLS_INSPECTOR, Side, http_by_name
+from ostria.envoy.filters import NO_GUARDS, TLS_INSPECTOR, RequestGuards, Side, http_by_name
 from ostria.envoy.listeners import bind, listener_name
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, gateway_server
 from ostria.envoy.wire import encode
@@ -36,8 +36,12 @@ def gateway_listener(
     looks_up: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
     http10: bool = False,
+    guards: RequestGuards = NO_GUARDS,
 ) -> bytes:
-    """The listener of one port; there must be a chain. `looks_up` says that requests' names may be looked up."""
+    """The listener of one port; there must be a chain. `looks_up` says that requests' names may be looked up.
+
+    `guards` decide who may, of requests.
+    """
     host = listener.bind or ANY_V4
     name = listener_name(host, listener.port)
     message = Listener(name=name, traffic_direction=TrafficDirection.Value("OUTBOUND"))
@@ -45,7 +49,8 @@ def gateway_listener(
     if log is not None:
         message.access_log.append(unmatched_access_log(log))
     message.filter_chains.extend(
-        _chain(name, chain, trust_domains, log, paths, looks_up=looks_up, http10=http10) for chain in listener.chains
+        _chain(name, chain, trust_domains, log, paths, guards, looks_up=looks_up, http10=http10)
+        for chain in listener.chains
     )
     if any(chain.encrypted for chain in listener.chains):
         message.listener_filters.append(TLS_INSPECTOR)
@@ -58,6 +63,7 @@ def _chain(
     trust_domains: Sequence[str],
     log: LogFile | None,
     paths: PathNormalization,
+    guards: RequestGuards,
     *,
     looks_up: bool,
     http10: bool,
@@ -76,6 +82,7 @@ def _chain(
             paths=paths,
             http10=http10,
             peers=chain.tls is not None and chain.tls.mode is ServerTls.ISTIO_MUTUAL,
+            guards=guards,
         )
         message = FilterChain(filters=[requests])
     if chain.tls is not None:

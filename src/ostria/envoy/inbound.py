@@ -20,9 +20,11 @@ from ostria.envoy.addresses import ANY_V4, INBOUND_PORT
 from ostria.envoy.clusters import INBOUND_PASSTHROUGH, inbound_name
 from ostria.envoy.filters import (
     HTTP_INSPECTOR,
+    NO_GUARDS,
     ORIGINAL_DESTINATION,
     PLAINTEXT_HTTP,
     TLS_INSPECTOR,
+    RequestGuards,
     except_ports,
     http_to_workload,
     only_ports,
@@ -93,8 +95,12 @@ def virtual_inbound(
     log: LogFile | None = None,
     detection_timeout: int = DETECTION_TIMEOUT,
     paths: PathNormalization = PathNormalization.BASE,
+    guards: RequestGuards = NO_GUARDS,
 ) -> bytes:
-    """All that is sent to a workload. Clients that take part in mutual TLS must come from one of the trust domains."""
+    """All that is sent to a workload. Clients that take part in mutual TLS must come from one of the trust domains.
+
+    `guards` decide who may, of requests.
+    """
     listener = Listener(name=VIRTUAL_INBOUND, traffic_direction=TrafficDirection.Value("INBOUND"))
     bind(listener, ANY_V4, INBOUND_PORT, ipv6=ipv6)
     apply_detection(listener, detection_timeout)
@@ -115,7 +121,7 @@ def virtual_inbound(
         *((port, False) for _, port in sorted(ports.items())),
     ):
         for way in _ways(port):
-            listener.filter_chains.append(_chain(port, way, servers, log, paths, passthrough=passthrough))
+            listener.filter_chains.append(_chain(port, way, servers, log, paths, guards, passthrough=passthrough))
     listener.listener_filters.append(ORIGINAL_DESTINATION)
     listener.listener_filters.extend(_inspectors(default, (*unnamed.values(), *ports.values())))
     return encode(listener)
@@ -140,6 +146,7 @@ def _chain(
     servers: dict[bool, Untyped],
     log: LogFile | None,
     paths: PathNormalization,
+    guards: RequestGuards,
     *,
     passthrough: bool,
 ) -> FilterChain:
@@ -155,6 +162,7 @@ def _chain(
             grpc_web=port.protocol is Protocol.GRPC_WEB,
             paths=paths,
             peers=way.terminate and port.tls is None,
+            guards=guards,
         )
         chain = FilterChain(filters=[http])
     else:

@@ -10,6 +10,7 @@ from ostria.envoy.addresses import ANY_V4
 from ostria.envoy.clusters import connections_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.gateways import gateway_listener
+from ostria.envoy.guards import Guards, guards_of, request_guards
 from ostria.envoy.inbound import VIRTUAL_INBOUND, virtual_inbound
 from ostria.envoy.listeners import (
     DETECTION_TIMEOUT,
@@ -82,7 +83,7 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     if name == VIRTUAL_OUTBOUND:
         return _virtual_outbound(db, outbound_policy(db, client.sidecar, client.namespace))
     if name == VIRTUAL_INBOUND:
-        return _virtual_inbound(db, inbound_of(db, client))
+        return _virtual_inbound(db, inbound_of(db, client), guards_of(db, client))
     address, _, port = name.rpartition("_")
     if not address or not port.isdigit():
         return None
@@ -122,7 +123,7 @@ def _virtual_outbound(db: Engine, policy: OutboundPolicy) -> Fragment:
 
 
 @query
-def _virtual_inbound(db: Engine, side: Inbound) -> Fragment:
+def _virtual_inbound(db: Engine, side: Inbound, guards: Guards) -> Fragment:
     body = virtual_inbound(
         side,
         trust_domains=trust_domains(db),
@@ -130,8 +131,9 @@ def _virtual_inbound(db: Engine, side: Inbound) -> Fragment:
         log=log_file(db),
         detection_timeout=_detection_timeout(db),
         paths=path_normalization(db),
+        guards=request_guards(db, guards, gateway=False),
     )
-    return fragment(VIRTUAL_INBOUND, body, side.origins)
+    return fragment(VIRTUAL_INBOUND, body, side.origins | guards.origins)
 
 
 @query
@@ -174,11 +176,11 @@ def _clusters(*names: str) -> ClusterNames:
 
 def _gateway(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     listener = next((each for each in gateway_listeners(db, client) if _gateway_name(each) == name), None)
-    return _gateway_listener(db, listener) if listener else None
+    return _gateway_listener(db, listener, guards_of(db, client)) if listener else None
 
 
 @query
-def _gateway_listener(db: Engine, listener: GatewayListener) -> Fragment:
+def _gateway_listener(db: Engine, listener: GatewayListener, guards: Guards) -> Fragment:
     body = gateway_listener(
         listener,
         trust_domains=trust_domains(db),
@@ -187,9 +189,10 @@ def _gateway_listener(db: Engine, listener: GatewayListener) -> Fragment:
         looks_up=looks_up_any(db),
         paths=path_normalization(db),
         http10=settings(db).http10,
+        guards=request_guards(db, guards, gateway=True),
     )
     tables = frozenset((ResourceType.ROUTES, chain.table) for chain in listener.chains if chain.table)
     targets = (target.cluster for chain in listener.chains if chain.route for target in chain.route.targets)
     clusters = _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
     origins = frozenset(key for chain in listener.chains for key in chain.origins)
-    return fragment(_gateway_name(listener), body, origins, tables | clusters)
+    return fragment(_gateway_name(listener), body, origins | guards.origins, tables | clusters)

@@ -12,6 +12,7 @@ from ostria.mesh.model import ClaimMatch, MatchKind, NamedMatch, RequestMatch, S
 
 # Where the claims of a verified token are kept while a request is answered.
 JWT_FILTER = "envoy.filters.http.jwt_authn"
+JWT_PAYLOAD = "payload"
 
 
 def route_match(match: RequestMatch) -> RouteMatch:
@@ -79,7 +80,7 @@ def _without(name: str, match: StringMatch) -> HeaderMatcher:
 def _claim(claim: ClaimMatch) -> MetadataMatcher:
     """A comparison with what the filter that verified the request's token has left of it, a text or a list of texts."""
     message = MetadataMatcher(filter=JWT_FILTER, invert=claim.absent)
-    for key in ("payload", *claim.path):
+    for key in (JWT_PAYLOAD, *claim.path):
         message.path.add(key=key)
     if claim.match.kind is MatchKind.PRESENT:
         message.value.present_match = True

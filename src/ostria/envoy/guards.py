@@ -1,0 +1,40 @@
+"""What decides about traffic before anything else handles it: who may call, and with which token.
+
+    policies' rules, by client -> Guards -> request_guards(): the first that sees a request
+
+The order is Istio's: what authenticates stands in front of what authorizes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ostria.base import ObjectKey
+from ostria.engine import Engine
+from ostria.envoy.filters import RequestGuards
+from ostria.envoy.jwt import jwt_filter, token_headers
+from ostria.mesh.model import TokenRule
+from ostria.mesh.request_authentication import token_rules_of, verified_by
+from ostria.mesh.traits import ClientTraits
+
+
+class Guards(NamedTuple):
+    """All that guards what one proxy takes in, equal for all whose workloads nothing tells apart."""
+
+    tokens: tuple[TokenRule, ...] = ()
+
+    @property
+    def origins(self) -> frozenset[ObjectKey]:
+        """The objects that say so."""
+        return frozenset(rule.origin for rule in self.tokens)
+
+
+def guards_of(db: Engine, client: ClientTraits) -> Guards:
+    """What guards one proxy."""
+    return Guards(token_rules_of(db, client))
+
+
+def request_guards(db: Engine, guards: Guards, *, gateway: bool) -> RequestGuards:
+    """The filters, in the order in which they see a request."""
+    tokens = jwt_filter(verified_by(db, guards.tokens), routes_by_claims=gateway)
+    return RequestGuards((tokens,) if tokens is not None else (), token_headers(guards.tokens))
