@@ -1,12 +1,13 @@
 """Everything that is wrong with a mesh now, in one list: what reading found, and what the subjects here find.
 
-resources.problems, routing, gateways, unsupported (each by key) -> findings -> sorted, errors first
+resources.problems, routing, gateways, tokens, unsupported (each by key) -> findings -> sorted, errors first
 """
 
 from __future__ import annotations
 
 from ostria.analysis.gateways import binding_problems, gateway_problems, ingress_problems
 from ostria.analysis.routing import routing_problems
+from ostria.analysis.tokens import token_problems
 from ostria.analysis.unsupported import KINDS_WITH_GAPS, unsupported
 from ostria.base import Level, Problem
 from ostria.engine import Engine, query
@@ -20,6 +21,7 @@ SUBJECTS = (
     ("VirtualService", binding_problems),
     ("Gateway", gateway_problems),
     ("Ingress", ingress_problems),
+    ("RequestAuthentication", token_problems),
     *((kind, unsupported) for kind in KINDS_WITH_GAPS),
 )
 

@@ -17,6 +17,7 @@ from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.extensions import TrafficExtension, WasmConfig, WasmPlugin
 from ostria.resources.gateway import Gateway
 from ostria.resources.policy_targets import PolicyTargetReference
+from ostria.resources.request_authentication import RequestAuthentication
 from ostria.resources.service_entry import ServiceEntry
 from ostria.resources.sidecar import Sidecar
 from ostria.resources.virtual_service import VirtualService
@@ -107,6 +108,10 @@ def _envoy_filter(value: EnvoyFilter) -> Fields:
         yield f"{field}.match.listener.portName", match.listener and match.listener.port_name, IGNORED
 
 
+def _request_authentication(value: RequestAuthentication) -> Fields:
+    yield from _targets(value.spec.target_refs)
+
+
 def _module(field: str, wasm: WasmConfig) -> Fields:
     yield f"{field}.verificationKey", wasm.verification_key, "take it out, and name the module by its sha256"
 
@@ -161,6 +166,7 @@ _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "WorkloadGroup": _workload_group,
     "Sidecar": _sidecar,
     "EnvoyFilter": _envoy_filter,
+    "RequestAuthentication": _request_authentication,
     "WasmPlugin": _wasm_plugin,
     "TrafficExtension": _traffic_extension,
     "HTTPRoute": _http_route,

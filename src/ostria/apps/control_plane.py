@@ -21,6 +21,7 @@ import msgspec
 
 from ostria.analysis import findings
 from ostria.apps.bootstrap_service import BootstrapService
+from ostria.apps.key_sets import KeySets, KeySettings
 from ostria.apps.modules import Modules
 from ostria.base import ObjectKey, Problem
 from ostria.controllers.addresses import address_writes
@@ -116,7 +117,8 @@ class Enforced(NamedTuple):
 class ControlPlane:
     """One mesh: `run` it in a task; `serving` is set once proxies are answered, at `server.ports`.
 
-    Without a writer nothing is written back, and without `modules` no WebAssembly module is fetched.
+    Without a writer nothing is written back, without `modules` no WebAssembly module is fetched, and without `keys` no
+    issuer's keys.
     `services` are other gRPC services of the same ports; who is in `woken` is told that something may have changed.
     """
 
@@ -133,6 +135,7 @@ class ControlPlane:
         services: Sequence[grpc.GenericRpcHandler] = (),
         modules: bool = False,
         woken: Sequence[Callable[[], object]] = (),
+        keys: KeySettings | None = None,
     ) -> None:
         self._woken = woken
         self.db = engine or Engine()
@@ -151,7 +154,9 @@ class ControlPlane:
             on_demand=lambda traits: traits.on_demand,
         )
         self.delivery = delivery
-        self.modules = Modules(self.db, self._push) if modules else None
+        self._fetched: list[Modules | KeySets] = [Modules(self.db, self._push)] if modules else []
+        if keys is not None:
+            self._fetched.append(KeySets(self.db, self._push, keys))
         services = (*services, BootstrapService(self.db, verify, proxy_traits))
         self.server = Server(delivery, verify, addresses, handlers=services)
         self._watched: asyncio.Queue[_Batch] = asyncio.Queue()
@@ -176,9 +181,10 @@ class ControlPlane:
             spare_the_collector()
             for desk in self._desks:
                 group.create_task(desk.run())
-            if self.modules is not None:
-                group.create_task(self.modules.run())
-                await self.modules.first_tried()
+            for each in self._fetched:
+                group.create_task(each.run())
+            for each in self._fetched:
+                await each.first_tried()
             async with self.server:
                 self.serving.set()
                 log.info("serving proxies", extra={"ports": self.server.ports})
@@ -209,8 +215,8 @@ class ControlPlane:
             self.server.push()
 
     def _wake(self) -> None:
-        if self.modules is not None:
-            self.modules.wake()
+        for each in self._fetched:
+            each.wake()
         for desk in self._desks:
             desk.wake()
         for wake in self._woken:

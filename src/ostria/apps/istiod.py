@@ -25,9 +25,11 @@ import msgspec
 from ostria.admission.server import Address as WebhookAddress
 from ostria.admission.server import Certificate as WebhookCertificate
 from ostria.admission.server import Server as WebhookServer
+from ostria.apps.addresses import AddressRules, networks
 from ostria.apps.control_plane import ControlPlane
+from ostria.apps.key_sets import KeySettings
 from ostria.apps.mesh_authority import MeshAuthority, Terms, terms_from
-from ostria.base import ObjectKey, footprint, logs
+from ostria.base import ObjectKey, durations, footprint, logs
 from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
 from ostria.identity.keeping import Answer
@@ -69,6 +71,7 @@ class Settings(NamedTuple):
     plugged_in: str = "/etc/cacerts"
     names: tuple[str, ...] = ()
     terms: Terms = Terms()
+    keys: KeySettings = KeySettings()
 
 
 def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
@@ -108,6 +111,20 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         plugged_in=environ.get("ROOT_CA_DIR", "/etc/cacerts"),
         names=tuple(name for name in environ.get("ISTIOD_CUSTOM_HOST", "").split(",") if name),
         terms=terms_from(environ),
+        keys=_key_settings(environ),
+    )
+
+
+def _key_settings(environ: Mapping[str, str]) -> KeySettings:
+    refresh = durations.parse(environ.get("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", "20m")).seconds
+    if refresh < 1:
+        raise ValueError("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL is at least 1s")
+    return KeySettings(
+        refresh=refresh,
+        rules=AddressRules(
+            allowed=networks(environ.get("OSTRIA_ALLOWED_CIDRS_IN_JWKS_URIS", "")),
+            blocked=networks(environ.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),
+        ),
     )
 
 
@@ -146,6 +163,7 @@ class Istiod:
             services=[signing],
             modules=True,
             woken=[authority.wake],
+            keys=settings.keys,
         )
         host, port = settings.webhook
         self.webhook = WebhookServer(

@@ -16,6 +16,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from ostria.apps.upkeep import FIRST_PAUSE, LONGEST_PAUSE, Upkeep
 from ostria.base import ObjectKey
 from ostria.engine import Engine
 from ostria.mesh.extensions import (
@@ -33,14 +34,10 @@ from ostria.resources.kubernetes import Secret
 
 log = logging.getLogger("ostria.istiod")
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 AT_ONCE = 4
 """So many modules are fetched at a time."""
 BOUND = 300.0
 """How long (seconds) one may take."""
-START_BOUND = 20.0
-"""How long (seconds) a control plane that starts waits for modules, so that proxies which run them go on doing so."""
-
 _DOCKER_CONFIG = ".dockerconfigjson"
 
 
@@ -50,41 +47,26 @@ class Modules:
     def __init__(self, db: Engine, changed: Callable[[], None]) -> None:
         self._db = db
         self._changed = changed
-        self._woken = asyncio.Event()
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._running: dict[Source, asyncio.Task[None]] = {}
         self._used: dict[Source, str] = {}
-        self._untried: set[Source] = set()
-        self._tried = asyncio.Event()
+        self._upkeep: Upkeep[Source] = Upkeep(self._wanted, self._keep, self._may_now)
 
     def wake(self) -> None:
         """Something may be wanted, or no longer."""
-        self._woken.set()
+        self._upkeep.wake()
 
     async def first_tried(self) -> None:
         """Wait until everything that was wanted at the start has been tried once, or as long as a start may take."""
-        try:
-            async with asyncio.timeout(START_BOUND):
-                await self._tried.wait()
-        except TimeoutError:
-            log.warning("modules are not there yet", extra={"urls": sorted(source.url for source in self._untried)})
+        if untried := await self._upkeep.first_tried():
+            log.warning("modules are not there yet", extra={"urls": sorted(source.url for source in untried)})
 
     async def run(self) -> None:
         """Fetch what is wanted, for ever."""
-        self._untried = set(wanted_modules(self._db))
-        if not self._untried:
-            self._tried.set()
-        self.wake()
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await self._woken.wait()
-                self._woken.clear()
-                wanted = wanted_modules(self._db)
-                self._remember()
-                for source in [source for source in self._running if source not in wanted or self._may_now(source)]:
-                    self._running.pop(source).cancel()
-                for source in sorted(wanted - self._running.keys()):
-                    self._running[source] = group.create_task(self._keep(source))
+        await self._upkeep.run()
+
+    def _wanted(self) -> frozenset[Source]:
+        self._remember()
+        return wanted_modules(self._db)
 
     def _may_now(self, source: Source) -> bool:
         """Whether what could not be fetched is worth another try at once: it has other credentials."""
@@ -98,9 +80,7 @@ class Modules:
                 async with self._room:
                     found = await self._fetch(source)
                 self._tell(source, found)
-                self._untried.discard(source)
-                if not self._untried:
-                    self._tried.set()
+                self._upkeep.tried(source)
                 if found.content:
                     checksum = hashlib.sha256(found.content).hexdigest()
                     log.info("a module was fetched", extra={"url": source.url, "sha256": checksum})

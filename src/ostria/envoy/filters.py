@@ -137,8 +137,8 @@ def http_by_name(
     """Read requests and route them by the route configuration of this name, which comes over xDS.
 
     `looks_up` says that some of its clusters have the names looked up that requests are for. HTTP/1.0 is answered
-    with 426, unless `http10`. `peers` says that whoever calls has shown a certificate of the mesh. `guards` see requests
-    before all other filters do.
+    with 426, unless `http10`. `peers` says that whoever calls has shown a certificate of the mesh. `guards` see
+    requests before all other filters do.
     """
     manager = _manager(side, stat_prefix, log, paths, guards, grpc_web=grpc_web, peers=peers)
     if http10:

@@ -41,15 +41,6 @@ STORED = (
         (Column("Action", ".spec.action", description="What becomes of requests that match"), AGE),
     ),
     Stored(
-        "RequestAuthentication",
-        "security.istio.io",
-        ("v1", "v1beta1"),
-        "requestauthentications",
-        "RequestAuthentication is stored and NOT ENFORCED by this version: "
-        "tokens are not checked, and requests with bad ones are let through",
-        ("ra",),
-    ),
-    Stored(
         "Telemetry",
         "telemetry.istio.io",
         ("v1", "v1alpha1"),
