@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from doubles.meshes import Mesh, service
 from ostria.analysis import findings
+from ostria.mesh.settings import Settings
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -226,3 +227,20 @@ metadata: {name: machines}
 spec: {template: {serviceAccount: machine}}
 """)
     assert [problem.code for problem in findings(mesh.db)] == ["not-acted-on"]
+
+
+def test_what_is_exported_further_than_tenants_hear_it():
+    here = "write exportTo: [.], or have it written in istio-system, which speaks to all"
+    entry = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: e}
+spec: {hosts: [api.example.com], %s resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}
+"""
+    rule = RULE.replace("[reviews]", "[reviews, %s]") % ("%s", "", "{host: reviews}")
+    parts = (service("reviews", ip="10.96.0.1"), service("ratings", ip="10.96.0.2"))
+    apart = Settings(strict_tenancy=True)
+    check(Mesh(*parts, entry % "exportTo: ['.'],", rule % "ratings", settings=apart))
+    problem = f"kept-at-home spec.exportTo: {here}"
+    check(Mesh(*parts, entry % "", rule % "ratings.shop", settings=apart), problem, problem)
+    check(Mesh(*parts, entry % "", rule % "ratings.shop"))

@@ -7,7 +7,7 @@ import re
 
 from architecture.repository import ROOT, modules, text_of
 
-CODE = re.compile(r"^[a-z]+(-[a-z]+)+$")
+CODE = re.compile(r"^[a-z]+(-[a-z0-9]+)+$")
 
 
 def constants() -> dict[str, str]:
@@ -66,7 +66,7 @@ def problem_codes() -> set[str]:
 
 
 def documented_codes() -> list[str]:
-    return re.findall(r"^\| `([a-z-]+)` \|", text_of(ROOT / "docs" / "problems.md"), re.MULTILINE)
+    return re.findall(r"^\| `([a-z0-9-]+)` \|", text_of(ROOT / "docs" / "problems.md"), re.MULTILINE)
 
 
 def test_the_search_for_codes_finds_them() -> None:

@@ -12,7 +12,7 @@ from ostria.mesh.clients import traits_of
 from ostria.mesh.gateways import Conflict, gateway_conflicts, selection_of, servers_of
 from ostria.mesh.istio_gateways import served_hosts
 from ostria.mesh.model import GatewayServer, Labels, MissingDestination
-from ostria.mesh.settings import settings
+from ostria.mesh.tenancy import keeps_gateways_home
 from ostria.mesh.traits import ClientTraits
 from ostria.mesh.virtual_services import gateway_reference
 from ostria.mesh.workloads import is_gateway, workload
@@ -49,7 +49,7 @@ def gateway_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
     wanted = selection_of(db, key)
     if wanted is None or wanted.services is not None:
         return ()
-    clients = serving(db, wanted.labels, key.namespace if settings(db).scope_gateways else "")
+    clients = serving(db, wanted.labels, key.namespace if keeps_gateways_home(db) else "")
     if not clients:
         return (_unserved(db, key, wanted.labels, "spec.selector"),)
     return tuple(_conflicts(db, key, clients, "spec.servers"))

@@ -16,7 +16,7 @@ from ostria.mesh.virtual_services import (
     gateway_reference,
     speakers,
     speaks_in_mesh,
-    visible_in,
+    speaks_to,
 )
 from ostria.resources import by_kind, objects
 from ostria.resources import virtual_service as api
@@ -88,7 +88,7 @@ def _shadowed(db: Engine, key: ObjectKey, value: api.VirtualService) -> Iterator
 
 
 def _both_speak(db: Engine, one: ObjectKey, other: ObjectKey) -> bool:
-    seen, by = visible_in(db, one), visible_in(db, other)
+    seen, by = speaks_to(db, one), speaks_to(db, other)
     value = objects(db, other)
     both = "*" in seen or "*" in by or bool(seen & by)
     return both and isinstance(value, api.VirtualService) and bool(value.spec.http)

@@ -91,6 +91,7 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         ipv6=environ.get("OSTRIA_IPV6", "true") == "true",
         http10=environ.get("PILOT_HTTP10", "false") in ("true", "1"),
         scope_gateways=environ.get("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "false") == "true",
+        strict_tenancy=environ.get("OSTRIA_STRICT_TENANCY", "false") == "true",
         on_demand=environ.get("OSTRIA_ON_DEMAND_XDS", "false") == "true",
     )
     defaults = InjectionSettings()

@@ -20,7 +20,7 @@ Json = Mapping[str, Any]
 
 
 ENVIRONMENT = frozenset(
-    {
+    (
         "BLOCKED_CIDRS_IN_JWKS_URIS",
         "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR",
         "CITADEL_SELF_SIGNED_CA_CERT_TTL",
@@ -39,13 +39,14 @@ ENVIRONMENT = frozenset(
         "OSTRIA_LOG",
         "OSTRIA_ON_DEMAND_XDS",
         "OSTRIA_SOCKET_MARK",
+        "OSTRIA_STRICT_TENANCY",
         "PILOT_HTTP10",
         "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL",
         "PILOT_SCOPE_GATEWAY_TO_NAMESPACE",
         "POD_NAMESPACE",
         "REVISION",
         "ROOT_CA_DIR",
-    }
+    )
 )
 """What istiod reads of its environment; a test holds this against what it does read."""
 

@@ -17,7 +17,7 @@ from ostria.mesh.destinations import destination_labels, destination_scope, traf
 from ostria.mesh.model import ClusterRef, ConnectionRoute, Resolution, WeightedTarget
 from ostria.mesh.services import canonical, concrete, service, service_scope
 from ostria.mesh.traits import Scope
-from ostria.mesh.virtual_services import Place, applies, cluster_of, visible_in
+from ostria.mesh.virtual_services import Place, applies, cluster_of, speaks_to
 from ostria.resources import objects
 from ostria.resources import virtual_service as api
 
@@ -38,7 +38,7 @@ def connection_rule_scope(db: Engine, key: ObjectKey) -> Scope | None:
     seen = (destination_scope(db, host) | service_scope(db, host) for host in hosts)
     asked = frozenset(pair for match in matches for pair in match.source_labels.items())
     return Scope(
-        namespaces=frozenset().union(visible_in(db, key) - {"*"}, named, *seen),
+        namespaces=frozenset().union(speaks_to(db, key) - {"*"}, named, *seen),
         labels=asked.union(*(destination_labels(db, host) for host in hosts)),
     )
 

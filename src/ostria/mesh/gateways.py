@@ -32,7 +32,7 @@ from ostria.mesh.model import (
     VirtualHost,
 )
 from ostria.mesh.services import age
-from ostria.mesh.settings import settings
+from ostria.mesh.tenancy import keeps_gateways_home
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import objects
 
@@ -89,7 +89,7 @@ def _selects(db: Engine, key: ObjectKey, workload: ClientTraits) -> bool:
     wanted = selection_of(db, key)
     if wanted is None or wanted.namespace not in ("", workload.namespace):
         return False
-    if settings(db).scope_gateways and key.kind == istio_gateways.READER.kind and key.namespace != workload.namespace:
+    if keeps_gateways_home(db) and key.kind == istio_gateways.READER.kind and key.namespace != workload.namespace:
         return False
     if wanted.services is not None and not any(port.host in wanted.services for port in _ports(db, workload)):
         return False

@@ -48,7 +48,7 @@ from ostria.mesh.virtual_services import (
     http_routes,
     rule_scope,
     speaking,
-    visible_in,
+    speaks_to,
 )
 from ostria.resources import by_kind
 
@@ -68,7 +68,7 @@ def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     claimed = [key for name in names for key in speaking(db, (MESH, name))]
     namespaces |= {found.namespace for found in declarations(db, host) if found.in_cluster}
     namespaces |= {alias.namespace for alias in aliases(db, host)}
-    namespaces = namespaces.union(*(visible_in(db, key) - {"*"} for key in claimed))
+    namespaces = namespaces.union(*(speaks_to(db, key) - {"*"} for key in claimed))
     scope = Scope(namespaces=namespaces, labels=destination_labels(db, host), sidecar=bool(claimed))
     for key in candidates(db, host):
         scope |= rule_scope(db, key) | Scope(sidecar=True)
@@ -85,7 +85,7 @@ def known_on(db: Engine, port: int, client: ClientTraits) -> Egress | None:
 def rules_for(db: Engine, host: str, port: int, client: ClientTraits) -> tuple[ObjectKey, ...]:
     """The VirtualServices that may decide for a host on a port: those that the client sees and knows, in order."""
     egress = known_on(db, port, client)
-    seen = (key for key in candidates(db, host) if is_visible(visible_in(db, key), client.namespace))
+    seen = (key for key in candidates(db, host) if is_visible(speaks_to(db, key), client.namespace))
     return tuple(key for key in seen if egress is None or knows_rule(db, egress, key))
 
 
@@ -152,7 +152,7 @@ def _domains(db: Engine, found: Service, port: int, client: ClientTraits) -> tup
 
 def _is_claimed(db: Engine, name: str, port: int, client: ClientTraits) -> bool:
     egress = known_on(db, port, client)
-    keys = (key for key in claimants(db, name, port, egress) if is_visible(visible_in(db, key), client.namespace))
+    keys = (key for key in claimants(db, name, port, egress) if is_visible(speaks_to(db, key), client.namespace))
     return any(egress is None or knows_rule(db, egress, key) for key in keys)
 
 

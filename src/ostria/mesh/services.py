@@ -19,6 +19,7 @@ from ostria.mesh.allocation import allocated
 from ostria.mesh.model import Nearness, Protocol, Resolution, Service, ServicePort
 from ostria.mesh.protocols import parse_protocol, protocol_of
 from ostria.mesh.settings import default_export_to, settings
+from ostria.mesh.tenancy import declares_for
 from ostria.resources import Object, objects
 from ostria.resources.kubernetes import Service as KubernetesService
 from ostria.resources.kubernetes import ServicePort as KubernetesPort
@@ -362,7 +363,9 @@ def _from_entry(db: Engine, key: ObjectKey, value: ServiceEntry, host: str) -> S
         resolution=RESOLUTIONS[spec.resolution],
         external=spec.location != "MESH_INTERNAL",
         selector=tuple(sorted(spec.workload_selector.labels.items())) if spec.workload_selector else (),
-        visible_in=visibility(spec.export_to or default_export_to(db, "ServiceEntry"), key.namespace),
+        visible_in=declares_for(
+            db, key.namespace, visibility(spec.export_to or default_export_to(db, "ServiceEntry"), key.namespace)
+        ),
         accounts=spec.subject_alt_names,
         origin=key,
         allocated=allocated(db, key, host),

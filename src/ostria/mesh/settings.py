@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     without root); None where the owner does. `ipv6` says whether proxies may listen on :: as well. `scope_gateways`
     says that a Gateway selects workloads of its own namespace only. `on_demand` says that sidecars are sent only what
     their workloads call, unless MeshConfig or their pods say otherwise.
+    `strict_tenancy` says that namespaces do not trust each other (see `tenancy`).
     `http10` lets gateways and workloads speak HTTP/1.0, which is answered with 426 otherwise.
     """
 
@@ -37,6 +38,7 @@ class Settings(NamedTuple):
     scope_gateways: bool = False
     on_demand: bool = False
     http10: bool = False
+    strict_tenancy: bool = False
 
 
 settings_input: Input[str, Settings] = Input("mesh.settings")

@@ -42,6 +42,7 @@ from ostria.mesh.services import (
     wildcards_over,
 )
 from ostria.mesh.settings import default_export_to, mesh_config
+from ostria.mesh.tenancy import speaks_for
 from ostria.mesh.traits import Scope
 from ostria.resources import Object, objects
 from ostria.resources import virtual_service as api
@@ -100,9 +101,16 @@ def _virtual_service(db: Engine, key: ObjectKey) -> api.VirtualService:
 
 @query
 def visible_in(db: Engine, key: ObjectKey) -> frozenset[str]:
-    """The namespaces whose clients one VirtualService speaks to."""
+    """The namespaces that one VirtualService is exported to: whose gateways and roots may use it."""
     exported = _virtual_service(db, key).spec.export_to or default_export_to(db, "VirtualService")
     return visibility(exported, key.namespace)
+
+
+@query
+def speaks_to(db: Engine, key: ObjectKey) -> frozenset[str]:
+    """The namespaces whose sidecars go by one VirtualService."""
+    hosts = [canonical(db, host, key.namespace) for host in _virtual_service(db, key).spec.hosts]
+    return speaks_for(db, hosts, key.namespace, visible_in(db, key))
 
 
 @query
@@ -152,7 +160,7 @@ def rule_scope(db: Engine, key: ObjectKey) -> Scope:
     seen = (destination_scope(db, host) | service_scope(db, host) for host in hosts)
     asked = frozenset(pair for match in matches for pair in match.source_labels.items())
     labels = asked.union(*(destination_labels(db, host) for host in hosts))
-    return Scope(namespaces=frozenset().union(visible_in(db, key) - {"*"}, named, *seen), labels=labels)
+    return Scope(namespaces=frozenset().union(speaks_to(db, key) - {"*"}, named, *seen), labels=labels)
 
 
 @query
