@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -25,6 +25,9 @@ GATEWAY = ClientTraits(ProxyType.GATEWAY, "istio-system", (("istio", "ingressgat
 _HOST = "b.default.svc.cluster.local"
 
 
+Prepare = Callable[[Mesh], Awaitable[None]]
+
+
 class GuardedEnvoy:
     """`ports` are the workload's, by the name of the set of policies that guards it there."""
 
@@ -34,20 +37,20 @@ class GuardedEnvoy:
         self.envoy: FileEnvoy
 
 
-def _inbound(policies: str, port: int, prepare: Callable[[Mesh], object]) -> tuple[dict[str, Any], str]:
+async def _inbound(policies: str, port: int, prepare: Prepare) -> tuple[dict[str, Any], str]:
     mesh = Mesh(service("b", 80, target=port, selector={"app": "b"}), pod("b", "10.0.0.1", {"app": "b"}), policies)
-    prepare(mesh)
+    await prepare(mesh)
     found = fragment(mesh.db, ResourceType.LISTENER, "virtualInbound", SIDECAR)
     assert found is not None
     return as_dict(Listener, found.body), inbound_name(port)
 
 
-def _gateway(policies: str, port: int, prepare: Callable[[Mesh], object]) -> tuple[dict[str, Any], str, bytes]:
+async def _gateway(policies: str, port: int, prepare: Prepare) -> tuple[dict[str, Any], str, bytes]:
     ours = service(
         "edge", 80, namespace="istio-system", ip="10.96.0.9", target=port, selector={"istio": "ingressgateway"}
     )
     mesh = Mesh(ours, service("b", 80), policies)
-    prepare(mesh)
+    await prepare(mesh)
     held = [
         fragment(mesh.db, kind, name, scope(mesh.db, kind, name).project(GATEWAY))
         for kind, name in ((ResourceType.LISTENER, f"0.0.0.0_{port}"), (ResourceType.ROUTES, f"http.{port}"))
@@ -63,13 +66,17 @@ def _cluster(name: str, backend: Backend) -> dict[str, Any]:
     return {"name": name, "type": "STATIC", "connect_timeout": "5s", "load_assignment": member}
 
 
+async def _as_it_is(_: Mesh) -> None:
+    """Nothing is to be prepared."""
+
+
 @contextlib.asynccontextmanager
 async def guarded_envoy(
     folder: pathlib.Path,
     inbound: Mapping[str, str],
     at_gateway: Mapping[str, str] | None = None,
     *,
-    prepare: Callable[[Mesh], object] = lambda _: None,
+    prepare: Prepare = _as_it_is,
 ) -> AsyncIterator[GuardedEnvoy]:
     """A workload `b` in `default` behind each of these sets of policies, and behind a gateway for each of the others.
 
@@ -81,12 +88,12 @@ async def guarded_envoy(
         listeners, clusters, routes = [], {}, []
         for name, policies in inbound.items():
             port = plan.ports[name] = free_port()
-            listener, cluster = _inbound(policies, port, prepare)
+            listener, cluster = await _inbound(policies, port, prepare)
             listeners.append(listener | {"name": name})
             clusters[cluster] = _cluster(cluster, backend)
         for name, policies in (at_gateway or {}).items():
             port = plan.ports[name] = free_port()
-            listener, cluster, table = _gateway(policies, port, prepare)
+            listener, cluster, table = await _gateway(policies, port, prepare)
             listeners.append(listener)
             routes.append(table)
             clusters[cluster] = _cluster(cluster, backend)

@@ -128,7 +128,7 @@ spec:
 AT_GATEWAY = {"edge": f"{EDGE}  jwtRules: [{{{rule('outputClaimToHeaders: [{header: x-sub, claim: sub}]')}}}]"}
 
 
-def fetch(mesh: Mesh) -> None:
+async def fetch(mesh: Mesh) -> None:
     with mesh.db.write() as write:
         write.set(fetched_keys_input, KeySource(URI), FetchedKeys(ONE.published()))
         write.set(fetched_keys_input, KeySource(f"{URI}/broken"), FetchedKeys(failure="there is nothing"))
