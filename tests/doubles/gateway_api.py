@@ -120,9 +120,10 @@ class Case:
             namespace = (meta.get("namespace") or "default") if kind.namespaced else ""
             key = ObjectKey("", kind.name, namespace, meta["name"])
             obj, problems = parse(kind, value, key, unknown=Level.WARNING)
-            assert obj is not None, problems
+            # A credential that is broken is no object in effect, and its problem tells why.
+            assert obj is not None or kind.name == "Secret", problems
             self.documents[key] = value
-            changes.append(Change(key, obj))
+            changes.append(Change(key, obj, problems if obj is None else ()))
         self.mesh.store.apply(changes)
 
     def write(self) -> None:

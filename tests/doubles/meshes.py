@@ -58,6 +58,11 @@ class Mesh:
         self.store.apply(changes)
         return self
 
+    def take(self, text: str) -> Mesh:
+        """Apply YAML as a source does, whatever is wrong with it."""
+        self.store.apply(read_text(text, "mesh.yaml", namespace=self.namespace).changes)
+        return self
+
     def delete(self, kind: str, name: str, namespace: str | None = None) -> Mesh:
         """Take one object away."""
         key = ObjectKey("", kind, self.namespace if namespace is None else namespace, name)

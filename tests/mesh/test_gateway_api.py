@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+
+from doubles.certificates import Authority
 from doubles.meshes import Mesh, service
 from ostria.envoy import sds
 from ostria.mesh.backend_tls import verdicts
@@ -245,13 +248,14 @@ spec:
     check(mesh, {"shop.org": ["default.a.0"]})
 
 
-CERTIFICATE = """
+SHOP = Authority().issue("shop.org")
+CERTIFICATE = f"""
 apiVersion: v1
 kind: Secret
-metadata: {name: shop-cert, namespace: %s}
+metadata: {{name: shop-cert, namespace: %s}}
 data:
-  tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUIKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=
-  tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JSUIKLS0tLS1FTkQgUFJJVkFURSBLRVktLS0tLQo=
+  tls.crt: {base64.b64encode(SHOP.certificate).decode()}
+  tls.key: {base64.b64encode(SHOP.key).decode()}
 """
 
 

@@ -228,7 +228,7 @@ SUITES = "spec.servers[0].tls.cipherSuites"
             "{cipherSuites: [TLS_AES_128_GCM_SHA256]}",
             (f"warning unknown-cipher-suite {SUITES}[0]", f"warning no-effect {SUITES}"),
         ),
-        ("{cipherSuites: [AES128-SHA], maxProtocolVersion: TLSV1_3}", (f"info cipher-suites-below-tls13 {SUITES}",)),
+        ("{cipherSuites: [AES128-SHA], maxProtocolVersion: TLSV1_3}", (f"info cipher-suites-of-older-tls {SUITES}",)),
         ("{cipherSuites: [AES128-SHA], minProtocolVersion: TLSV1_3}", (f"warning no-effect {SUITES}",)),
         ("{cipherSuites: [AES128-SHA], mode: PASSTHROUGH}", ("warning no-effect spec.servers[0].tls.mode",)),
     ],

@@ -1,10 +1,11 @@
 """Everything that is wrong with a mesh now, in one list: what reading found, and what the subjects here find.
 
-resources.problems, routing, gateways, tokens, unsupported (each by key) -> findings -> sorted, errors first
+resources.problems, routing, gateways, credentials, tokens, unsupported (each by key) -> findings -> sorted, errors first
 """
 
 from __future__ import annotations
 
+from ostria.analysis.credentials import credential_problems
 from ostria.analysis.gateways import binding_problems, gateway_problems, ingress_problems
 from ostria.analysis.routing import routing_problems
 from ostria.analysis.tenancy import tenancy_problems
@@ -23,6 +24,7 @@ SUBJECTS = (
     ("VirtualService", tenancy_problems),
     ("ServiceEntry", tenancy_problems),
     ("Gateway", gateway_problems),
+    ("Gateway", credential_problems),
     ("Ingress", ingress_problems),
     ("RequestAuthentication", token_problems),
     *((kind, unsupported) for kind in KINDS_WITH_GAPS),
@@ -32,7 +34,9 @@ SUBJECTS = (
 @query
 def findings(db: Engine) -> tuple[Problem, ...]:
     """All problems of the mesh, errors first, then by object and field."""
-    found = [problem for level in Level for key in with_problems(db, level) for problem in problems(db, key) or ()]
+    # A Secret is told of by the gateways that name it: most of those that hold something else are nobody's.
+    read = [key for level in Level for key in with_problems(db, level) if key.kind != "Secret"]
+    found = [problem for key in read for problem in problems(db, key) or ()]
     for kind, subject in SUBJECTS:
         found += [problem for key in by_kind(db, kind) for problem in subject(db, key)]
     distinct = dict.fromkeys(found)

@@ -19,8 +19,8 @@ from ostria.envoy.clusters import (
     outbound_cluster,
 )
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
-from ostria.mesh.backend_tls import policies_for
-from ostria.mesh.destinations import destination, destination_told_apart, traffic_policy
+from ostria.mesh.backend_tls import REFUSED_CREDENTIAL, policies_for
+from ostria.mesh.destinations import destination, destination_told_apart, names_credentials, traffic_policy
 from ostria.mesh.endpoints import accounts, called
 from ostria.mesh.gateway_chains import passed_to
 from ostria.mesh.inbound import inbound_of
@@ -89,7 +89,7 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
 def cluster_scope(db: Engine, host: str) -> Scope:
     """What tells clients apart for the clusters of a host. Where their endpoints are is told apart only by clusters
     that hold them themselves."""
-    scope = client_scope(db, host) | Scope(proxy_type=differs_at_gateways(db, host))
+    scope = client_scope(db, host) | Scope(proxy_type=differs_at_gateways(db, host) or names_credentials(db, host))
     inline = any(found.resolution is not Resolution.ENDPOINTS for found in declarations(db, host))
     return scope | destination_told_apart(db, host) if inline else scope
 
@@ -104,6 +104,8 @@ def _outbound(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | N
     if found is None or port is None or (ref.subset and subset is None):
         return None
     policy = traffic_policy(db, ref.host, namespace, ref.port, ref.subset, labels)
+    if client.proxy_type is ProxyType.SIDECAR:
+        policy = policy._replace(tls=_at_sidecars(policy.tls))
     if found.resolution is Resolution.ORIGINAL and client.proxy_type is ProxyType.GATEWAY:
         # The address that a gateway's client connected to is the gateway's own.
         found = found._replace(resolution=Resolution.ENDPOINTS)
@@ -128,6 +130,12 @@ def _outbound(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | N
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})
     asked = frozenset(key for _, key in policies_for(db, found.origin))
     return fragment(ref.name, body, known.origins | found.origins | asked, references)
+
+
+def _at_sidecars(tls: ClientTls) -> ClientTls:
+    """TLS without a credential that is for gateways only; what Envoy has refused stays closed everywhere."""
+    for_gateways = bool(tls.credential) and not tls.selected and tls.credential != REFUSED_CREDENTIAL
+    return tls._replace(credential="") if for_gateways and tls.mode is TlsMode.SIMPLE else tls
 
 
 def _of_subset(held: tuple[Endpoint, ...], subset: Subset | None) -> tuple[Endpoint, ...]:

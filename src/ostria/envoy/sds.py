@@ -1,31 +1,27 @@
-"""Secrets by name: a gateway's credentials. Sidecars are sent none.
+"""Secrets by name: the credentials that a workload's servers and the rules for what it calls name, and no others.
 
-kubernetes://NAME                     a Secret of the gateway's own namespace
-kubernetes-gateway://NAMESPACE/NAME   a Secret that a listener of the Gateway API refers to, and may: only to those
-                                      gateways that such a listener is served by
+Which names there are, and where they lead, is said in `mesh.gateway_credentials`.
 """
 
 from __future__ import annotations
 
-from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.envoy.fragments import Fragment, fragment
-from ostria.envoy.secrets import Credential, authorities_secret, certificate_secret
+from ostria.envoy.secrets import Credential, authorities_name, authorities_secret, certificate_secret, credential_name
+from ostria.mesh.gateway_credentials import (
+    AUTHORITIES_SUFFIX,
+    ELSEWHERE,
+    OWN,
+    authorities_of,
+    available,
+    certificate_of,
+)
 from ostria.mesh.gateways import gateway_ports
-from ostria.mesh.settings import settings
+from ostria.mesh.rule_credentials import named_by_rule
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
-from ostria.resources import objects
-from ostria.resources.kubernetes import Secret
 
-SCHEME = "kubernetes://"
-REFERRED = "kubernetes-gateway://"
-AUTHORITIES_SUFFIX = "-cacert"
-
-# istio.io, Secure Gateways, "Key formats": each file under the names that people's Secrets have for it.
-CERTIFICATE = ("tls.crt", "cert")
-KEY = ("tls.key", "key")
-AUTHORITIES = ("ca.crt", "cacert")
-REVOCATIONS = ("ca.crl", "crl")
+# Of what a rule names it is asked each time whether the workload may have it.
+_UNGRANTED = False
 
 
 def scope(db: Engine, name: str) -> Scope:
@@ -35,75 +31,40 @@ def scope(db: Engine, name: str) -> Scope:
 
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """One credential, as far as the client may have it."""
+    served = dict(sorted(credentials_of(db, client)))
+    if name in served:
+        return _credential(db, name, client.namespace, served[name])
+    if name.startswith((OWN, ELSEWHERE)) and named_by_rule(db, name, client):
+        return _credential(db, name, client.namespace, _UNGRANTED)
+    return None
+
+
+@query
+def credentials_of(db: Engine, client: ClientTraits) -> frozenset[tuple[str, bool]]:
+    """The credentials that the servers of a gateway workload name and their authorities, and whether they are granted
+    to it already."""
     if client.proxy_type is not ProxyType.GATEWAY:
-        return None
-    if name.startswith(REFERRED):
-        return _referred(db, name) if name in credentials_of(db, client) else None
-    return _credential(db, name, client.namespace) if name.startswith(SCHEME) else None
+        return frozenset()
+    found: set[tuple[str, bool]] = set()
+    for place in gateway_ports(db, client):
+        for server in place.servers:
+            tls = available(db, server.tls, client.namespace) if server.tls is not None else None
+            if tls is not None and tls.credential:
+                found.update((credential_name(each), tls.granted) for each in (tls.credential, *tls.more_credentials))
+                found.add((authorities_name(tls.authorities_credential or tls.credential), tls.granted))
+    return frozenset(found)
 
 
 @query
-def credentials_of(db: Engine, client: ClientTraits) -> frozenset[str]:
-    """The credentials that the servers of a gateway workload name, and their authorities."""
-    found = (
-        server.tls.credential
-        for place in gateway_ports(db, client)
-        for server in place.servers
-        if server.tls is not None and server.tls.credential
-    )
-    return frozenset(name for credential in found for name in (credential, credential + AUTHORITIES_SUFFIX))
-
-
-@query
-def _referred(db: Engine, name: str) -> Fragment | None:
-    namespace, _, secret = name.removeprefix(REFERRED).partition("/")
-    if secret.endswith(AUTHORITIES_SUFFIX):
-        owner = secret.removesuffix(AUTHORITIES_SUFFIX)
-        key = _secret_key(db, owner, namespace)
-        data = _data(db, key)
-        content = Credential(authorities=_first(data, AUTHORITIES), revocations=_first(data, REVOCATIONS))
-        body = authorities_secret(name.removesuffix(AUTHORITIES_SUFFIX), content) if content.authorities else None
-    else:
-        key = _secret_key(db, secret, namespace)
-        data = _data(db, key)
-        content = Credential(certificate=_first(data, CERTIFICATE), key=_first(data, KEY))
-        body = certificate_secret(name, content) if content.certificate and content.key else None
-    return fragment(name, body, frozenset({key})) if body is not None else None
-
-
-@query
-def _credential(db: Engine, name: str, namespace: str) -> Fragment | None:
-    credential = name.removeprefix(SCHEME)
-    if credential.endswith(AUTHORITIES_SUFFIX):
-        owner = credential.removesuffix(AUTHORITIES_SUFFIX)
-        # The authorities stand in a Secret of their own, or beside the certificate.
-        return _authorities(db, owner, credential, namespace) or _authorities(db, owner, owner, namespace)
-    key = _secret_key(db, credential, namespace)
-    data = _data(db, key)
-    content = Credential(certificate=_first(data, CERTIFICATE), key=_first(data, KEY))
-    if not content.certificate or not content.key:
+def _credential(db: Engine, name: str, namespace: str, granted: bool) -> Fragment | None:  # noqa: FBT001
+    if name.endswith(AUTHORITIES_SUFFIX):
+        owner = name.removesuffix(AUTHORITIES_SUFFIX)
+        held = authorities_of(db, owner, namespace, granted=granted)
+        if held is not None:
+            known = Credential(authorities=held.content.authorities, revocations=held.content.revocations)
+            return fragment(name, authorities_secret(owner, known), frozenset({held.key}))
+    held = certificate_of(db, name, namespace, granted=granted)
+    if held is None:
         return None
-    return fragment(name, certificate_secret(credential, content), frozenset({key}))
-
-
-def _authorities(db: Engine, owner: str, secret: str, namespace: str) -> Fragment | None:
-    key = _secret_key(db, secret, namespace)
-    data = _data(db, key)
-    content = Credential(authorities=_first(data, AUTHORITIES), revocations=_first(data, REVOCATIONS))
-    if not content.authorities:
-        return None
-    name = f"{SCHEME}{owner}{AUTHORITIES_SUFFIX}"
-    return fragment(name, authorities_secret(owner, content), frozenset({key}))
-
-
-def _secret_key(db: Engine, name: str, namespace: str) -> ObjectKey:
-    return ObjectKey(settings(db).cluster, "Secret", namespace, name)
-
-
-def _data(db: Engine, key: ObjectKey) -> dict[str, bytes]:
-    value = objects(db, key)
-    return dict(value.data) if isinstance(value, Secret) else {}
-
-
-def _first(data: dict[str, bytes], names: tuple[str, ...]) -> bytes:
-    return next((data[name] for name in names if data.get(name)), b"")
+    body = certificate_secret(name, Credential(held.content.certificate, held.content.key))
+    return fragment(name, body, frozenset({held.key}))

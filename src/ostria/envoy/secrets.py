@@ -77,7 +77,8 @@ def from_control_plane(name: str) -> SdsSecretConfig:
 
 def credential_name(credential: str) -> str:
     """The resource name of a gateway's credential: the Secret's name, with the scheme that Istio puts before it."""
-    return credential if "://" in credential else f"kubernetes://{credential}"
+    known = "://" in credential or credential.startswith("file-")
+    return credential if known else f"kubernetes://{credential}"
 
 
 def authorities_name(credential: str) -> str:

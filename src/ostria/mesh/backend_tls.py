@@ -16,8 +16,11 @@ from ostria.engine import Engine, Index, query
 from ostria.mesh.credentials import Authorities, authorities_fault, authorities_text
 from ostria.mesh.model import ClientTls, TlsMode, Verdict
 from ostria.mesh.settings import settings
-from ostria.resources import Object, objects
+from ostria.resources import Object, objects, withdrawn
 from ostria.resources.gateway_api import BackendTLSPolicy, BackendTLSPolicySpec
+
+REFUSED_CREDENTIAL = "missing://refused"
+"""A credential that nobody ever has: a connection that needs it fails before anything is sent."""
 
 IGNORE = "istio.io/ignore-policy-attachment"
 _TARGETS = {("", "Service"): "Service", ("networking.istio.io", "ServiceEntry"): "ServiceEntry"}
@@ -51,6 +54,9 @@ def _targeting(key: ObjectKey, value: Object) -> Iterator[tuple[str, str, str]]:
 
 
 targeting = Index("mesh.backend_tls.targeting", objects, _targeting)
+
+
+refused_targeting = Index("mesh.backend_tls.refused_targeting", withdrawn, _targeting)
 
 
 class _Said(NamedTuple):
@@ -87,7 +93,9 @@ def backend_tls(db: Engine, service: ObjectKey, port: str) -> ClientTls | None:
     key = found.get(port) or found.get("")
     said = _said(db, key) if key is not None else None
     if key is None or said is None:
-        return None
+        # What asked for TLS and was refused by Envoy does not go out as plaintext.
+        refused = refused_targeting(db, service[1:])
+        return ClientTls(TlsMode.SIMPLE, credential=REFUSED_CREDENTIAL) if refused else None
     validation = said.spec.validation
     names = tuple(each.hostname or each.uri or "" for each in validation.subject_alt_names) or (validation.hostname,)
     tls = ClientTls(TlsMode.SIMPLE, sni=validation.hostname, subject_alt_names=names)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
-from ostria.mesh.backend_tls import backend_tls
+from ostria.mesh.backend_tls import REFUSED_CREDENTIAL, backend_tls
 from ostria.mesh.localities import NEAR
 from ostria.mesh.model import (
     ClientTls,
@@ -53,7 +53,7 @@ from ostria.mesh.traffic_policies import (
 )
 from ostria.mesh.traffic_policies import milliseconds as milliseconds
 from ostria.mesh.traits import Scope
-from ostria.resources import Object, by_kind, objects
+from ostria.resources import Object, by_kind, objects, withdrawn
 from ostria.resources import destination_rule as api
 from ostria.resources.kubernetes import Service as KubernetesService
 from ostria.resources.service_entry import ServiceEntry
@@ -63,6 +63,9 @@ def _by_host(key: ObjectKey, value: Object) -> Iterator[str]:
     if isinstance(value, api.DestinationRule):
         yield reference(value.spec.host, key.namespace)
 
+
+NO_TLS_THAT_HOLDS = ClientTls(TlsMode.SIMPLE, credential=REFUSED_CREDENTIAL)
+"""TLS that trusts nobody: a connection by it fails before anything is sent."""
 
 DEFAULT_CONNECT_TIMEOUT = 10_000  # In ms; MeshConfig.connectTimeout.
 
@@ -81,6 +84,7 @@ def _selecting(key: ObjectKey, value: Object) -> Iterator[str]:
 
 
 naming = Index("mesh.destinations.naming", objects, _by_host)
+refused_naming = Index("mesh.destinations.refused_naming", withdrawn, _by_host)
 distributed = Index("mesh.destinations.distributed", objects, _distributed)
 rules_in = Index("mesh.destinations.selecting_in", objects, _selecting)
 
@@ -135,6 +139,28 @@ def _visible_in(db: Engine, key: ObjectKey) -> frozenset[str]:
     if rule.spec.workload_selector and not rule.spec.export_to:
         return frozenset({key.namespace})
     return visibility(rule.spec.export_to or default_export_to(db, "DestinationRule"), key.namespace)
+
+
+def seen_from(db: Engine, key: ObjectKey, namespace: str) -> bool:
+    """Whether one rule says something to clients of a namespace."""
+    return key.namespace == namespace or is_visible(_visible_in(db, key), namespace)
+
+
+def client_tls_settings(spec: api.DestinationRuleSpec) -> Iterator[api.ClientTLSSettings]:
+    """The TLS of every part of a rule."""
+    policies = [policy for policy in (spec.traffic_policy, *(each.traffic_policy for each in spec.subsets)) if policy]
+    parts: list[api.TrafficPolicy | api.PortTrafficPolicy] = [*policies]
+    parts += [setting for policy in policies for setting in policy.port_level_settings]
+    for part in parts:
+        if part.tls is not None:
+            yield part.tls
+
+
+@query
+def names_credentials(db: Engine, host: str) -> bool:
+    """Whether a rule for a host names a credential, which sidecars and gateways take differently."""
+    rules = (_rule(db, key) for group in rules_for(db, host) for key in group)
+    return any(tls.credential_name for rule in rules for tls in client_tls_settings(rule.spec))
 
 
 @query
@@ -211,6 +237,28 @@ def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str
     the default (istio.io: PortTrafficPolicy).
     """
     rules = [_rule(db, key) for key in chosen(db, host, namespace, labels)]
+    groups = _groups(rules, port, subset)
+    policy = _policy(db, groups, nearness(db, host, namespace))
+    if policy.tls.credential and any(rule.spec.workload_selector for rule in rules):
+        policy = policy._replace(tls=policy.tls._replace(selected=True))
+    refused = _refused_tls(db, host, namespace, port, subset, labels)
+    if refused is not None and policy.tls.mode in (TlsMode.AUTO, TlsMode.DISABLE):
+        policy = policy._replace(tls=refused)
+        groups["tls"] = refused
+    if "load_balancer" not in groups and has_affinity(db, host, namespace):
+        # kubernetes.io, sessionAffinity: a client keeps to an endpoint for as long as there are the same ones.
+        policy = policy._replace(balancing=LoadBalancing.RING_HASH, hash_key=HashKey("source_ip"))
+    if groups.get("tls") is not None:
+        return policy
+    # What a DestinationRule leaves open the service's own namespace may have said (Gateway API, BackendTLSPolicy).
+    found = service(db, host, namespace)
+    described = found.port(port) if found else None
+    asked = backend_tls(db, found.origin, described.name) if found and described else None
+    return policy._replace(tls=asked) if asked else policy
+
+
+def _groups(rules: list[api.DestinationRule], port: int, subset: str) -> dict[str, Any]:
+    """The settings that count for one port of a host or of its subset, by their names."""
     general = next((rule.spec.traffic_policy for rule in rules if rule.spec.traffic_policy), None)
     special = next((each.traffic_policy for rule in rules for each in rule.spec.subsets if each.name == subset), None)
     groups: dict[str, Any] = {}
@@ -222,17 +270,41 @@ def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str
         for setting in of_port:
             groups |= {name: getattr(setting, name) for name in _OF_A_PORT}
             break
-    policy = _policy(db, groups, nearness(db, host, namespace))
-    if "load_balancer" not in groups and has_affinity(db, host, namespace):
-        # kubernetes.io, sessionAffinity: a client keeps to an endpoint for as long as there are the same ones.
-        policy = policy._replace(balancing=LoadBalancing.RING_HASH, hash_key=HashKey("source_ip"))
-    if groups.get("tls") is not None:
-        return policy
-    # What a DestinationRule leaves open the service's own namespace may have said (Gateway API, BackendTLSPolicy).
-    found = service(db, host, namespace)
-    described = found.port(port) if found else None
-    asked = backend_tls(db, found.origin, described.name) if found and described else None
-    return policy._replace(tls=asked) if asked else policy
+    return groups
+
+
+def _refused_tls(db: Engine, host: str, namespace: str, port: int, subset: str, labels: Labels) -> ClientTls | None:
+    """What stands in for the TLS of a rule that Envoy has refused: what asked for TLS never goes out as plaintext.
+
+    The mesh's own TLS is spoken as it was asked for; to others nothing is sent until the rule is mended.
+    """
+    for key in _refused_for(db, host):
+        value = withdrawn(db, key)
+        if not isinstance(value, api.DestinationRule):
+            continue
+        selector = value.spec.workload_selector
+        concerned = all(pair in labels for pair in selector.match_labels.items()) if selector else True
+        tls: api.ClientTLSSettings | None = _groups([value], port, subset).get("tls")
+        if tls is None or not concerned or tls.mode == "DISABLE":
+            continue
+        exported = visibility(value.spec.export_to or default_export_to(db, "DestinationRule"), key.namespace)
+        if key.namespace == namespace or is_visible(exported, namespace):
+            return ClientTls(TlsMode.ISTIO_MUTUAL) if tls.mode == "ISTIO_MUTUAL" else NO_TLS_THAT_HOLDS
+    return None
+
+
+def _refused_for(db: Engine, host: str) -> Iterator[ObjectKey]:
+    """The rules for a host that Envoy has refused."""
+    for form in references_to(db, host):
+        yield from refused_naming(db, form)
+    yield from _refused_wildcards(db, host.partition(".")[2])
+
+
+@query
+def _refused_wildcards(db: Engine, parent: str) -> tuple[ObjectKey, ...]:
+    """The refused rules for all hosts under a domain: one query, since every host under it asks."""
+    wildcards = wildcards_over(f"*.{parent}" if parent else "*")
+    return tuple(key for wildcard in wildcards for key in refused_naming(db, wildcard))
 
 
 @query

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ostria.base.hosts import matches
 from ostria.engine import Engine, query
+from ostria.mesh.gateway_credentials import available
 from ostria.mesh.gateways import connections_behind, gateway_ports, is_http_server, route_table
 from ostria.mesh.model import (
     ClusterRef,
@@ -69,14 +70,15 @@ def _chains(db: Engine, server: GatewayServer, client: ClientTraits) -> Iterator
             )
         return
     if is_http_server(server):
-        yield GatewayChain(origins, encrypted=True, server_names=names, tls=server.tls, table=route_table(server))
+        tls = available(db, server.tls, client.namespace) if server.tls else None
+        yield GatewayChain(origins, encrypted=True, server_names=names, tls=tls, table=route_table(server))
         return
     for route in connections_behind(db, server, client):
         who = origins | {route.origin} if route.origin else origins
         if server.tls is None:
             yield GatewayChain(who, route=route)
         else:
-            tls = server.tls if server.tls.ends_here else None
+            tls = available(db, server.tls, client.namespace) if server.tls.ends_here else None
             yield GatewayChain(who, encrypted=True, server_names=route.server_names or names, tls=tls, route=route)
 
 

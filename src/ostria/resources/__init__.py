@@ -20,6 +20,7 @@ from ostria.resources.store import (
     problems,
     refusals,
     verdicts,
+    withdrawn,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "read_text",
     "refusals",
     "verdicts",
+    "withdrawn",
 ]

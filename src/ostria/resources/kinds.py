@@ -198,7 +198,8 @@ _TABLE = (
     Kind("Pod", "", ("v1",), "v1", "pods", "pod", kubernetes.Pod, ("po",), ("all",)),
     Kind("ConfigMap", "", ("v1",), "v1", "configmaps", "configmap", kubernetes.ConfigMap, ("cm",),
          validate=validation.validate_config_map),
-    Kind("Secret", "", ("v1",), "v1", "secrets", "secret", kubernetes.Secret),
+    Kind("Secret", "", ("v1",), "v1", "secrets", "secret", kubernetes.Secret,
+         validate=validation.validate_secret),
     Kind("Deployment", "apps", ("v1",), "v1", "deployments", "deployment", kubernetes.Deployment, ("deploy",)),
     Kind(
         "HorizontalPodAutoscaler", "autoscaling", ("v2",), "v2", "horizontalpodautoscalers", "horizontalpodautoscaler",

@@ -25,10 +25,16 @@ class ConfigMap(Object, frozen=True):
 
 
 class Secret(Object, frozen=True):
-    """Named bytes."""
+    """Named bytes. `string_data` is how a file may write some of them; an API never serves it."""
 
     type: str = ""
     data: Mapping[str, bytes] = {}
+    string_data: Labels = {}
+
+    @property
+    def content(self) -> Mapping[str, bytes]:
+        """All of it, whichever way it is written."""
+        return {**self.data, **{name: text.encode() for name, text in self.string_data.items()}}
 
 
 class Deployment(Object, frozen=True):

@@ -31,6 +31,9 @@ origins: Input[ObjectKey, Origin] = Input("resources.origins")
 problems: Input[ObjectKey, tuple[Problem, ...]] = Input("resources.problems")
 """What is wrong with the latest version, whether or not it is in effect."""
 
+withdrawn: Input[ObjectKey, Object] = Input("resources.withdrawn")
+"""The contents that Envoy has refused. They have no effect; what they asked to be protected is not sent without."""
+
 refusals: Input[ObjectKey, Refusal] = Input("resources.refusals")
 """The verdicts in force, for whoever writes them onto the objects."""
 
@@ -137,6 +140,7 @@ class Store:
             self._lifted.pop(key, None)
             write.set(objects, key, obj)
             write.set(problems, key, change.problems or None)
+            write.set(withdrawn, key, None)
             write.set(refusals, key, None)
             write.set(verdicts, key, None)
         else:
@@ -167,6 +171,7 @@ class Store:
             found = (*found, _refused(key, held, self._db.fact(origins, key)))
         write.set(objects, key, held.previous if held.refusal else held.latest)
         write.set(problems, key, found or None)
+        write.set(withdrawn, key, held.latest if held.refusal else None)
         write.set(refusals, key, held.refusal)
 
 

@@ -76,8 +76,8 @@ def _tls(tls: ListenerTls) -> GatewayTls:
     mode = ServerTls.SIMPLE
     if tls.mutual:
         mode = ServerTls.OPTIONAL_MUTUAL if tls.optional else ServerTls.MUTUAL
-    secret = tls.certificates[0]
-    return GatewayTls(mode, credential=f"kubernetes-gateway://{secret.namespace}/{secret.name}", signers=tls.signers)
+    secrets = tuple(f"kubernetes-gateway://{secret.namespace}/{secret.name}" for secret in tls.certificates)
+    return GatewayTls(mode, credential=secrets[0], more_credentials=secrets[1:], signers=tls.signers, granted=True)
 
 
 def _listener(db: Engine, server: GatewayServer) -> Listener:

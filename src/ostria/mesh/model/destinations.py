@@ -56,6 +56,7 @@ class ClientTls(NamedTuple):
     insecure_skip_verify: bool = False
     signers: str = ""  # Authorities in PEM, where they are known by their text and not by where they lie.
     revoked: str = ""  # A file with a list of revoked certificates.
+    selected: bool = False  # Whether the credential is for the workloads that its rule selects, sidecars among them.
 
 
 class ConnectionPool(NamedTuple):

@@ -14,6 +14,7 @@ from ostria.resources.validation.gateway import validate_gateway
 from ostria.resources.validation.peer_authentication import validate_peer_authentication
 from ostria.resources.validation.proxy_config import validate_proxy_config
 from ostria.resources.validation.request_authentication import validate_request_authentication
+from ostria.resources.validation.secret import validate_secret
 from ostria.resources.validation.service_entry import validate_service_entry
 from ostria.resources.validation.sidecar import validate_sidecar
 from ostria.resources.validation.standard_gateway import (
@@ -43,6 +44,7 @@ __all__ = [
     "validate_peer_authentication",
     "validate_proxy_config",
     "validate_request_authentication",
+    "validate_secret",
     "validate_service_entry",
     "validate_sidecar",
     "validate_standard_gateway",

@@ -24,7 +24,7 @@ from ostria.resources.validation.findings import (
 )
 
 _UNKNOWN_SUITE = "unknown-cipher-suite"
-_NOT_OF_TLS13 = "cipher-suites-below-tls13"
+_NOT_OF_TLS13 = "cipher-suites-of-older-tls"
 _OWN_CERTIFICATE = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
 _UNOPENED = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
 _BY_DEFAULT = {"PASSTHROUGH": " (as where none is written)", "AUTO_PASSTHROUGH": ""}
