@@ -1,6 +1,7 @@
 """Everything that is wrong with a mesh now, in one list: what reading found, and what the subjects here find.
 
-resources.problems, routing, gateways, credentials, tokens, unsupported (each by key) -> findings -> sorted, errors first
+resources.problems, routing, gateways, credentials, tokens, unsupported (each by key) -> findings -> sorted, errors
+first
 """
 
 from __future__ import annotations
