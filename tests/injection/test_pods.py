@@ -161,6 +161,23 @@ def test_what_cannot_be_followed_refuses_the_pod_by_the_annotations_name() -> No
 
 
 @pytest.mark.parametrize(
+    ("volumes", "mounts"),
+    [
+        ('{"ca": {"secret": {"secretName": "ca"}}}', '{"ca": {"mountPath": "/etc/ca"}}'),
+        ('[{"name": "ca", "secret": {"secretName": "ca"}}]', '[{"name": "ca", "mountPath": "/etc/ca"}]'),
+    ],
+)
+def test_volumes_of_ones_own_are_maps_by_name_or_lists(volumes: str, mounts: str) -> None:
+    pod = shop()
+    names = ("sidecar.istio.io/userVolume", "sidecar.istio.io/userVolumeMount")
+    pod["metadata"]["annotations"] = dict(zip(names, (volumes, mounts), strict=True))
+    spec = check(pod)["spec"]
+    assert {"name": "ca", "secret": {"secretName": "ca"}} in spec["volumes"]
+    (proxy,) = (each for each in spec.get("initContainers", []) + spec["containers"] if each["name"] == "istio-proxy")
+    assert {"name": "ca", "mountPath": "/etc/ca"} in proxy["volumeMounts"]
+
+
+@pytest.mark.parametrize(
     ("pod", "field"),
     [
         ("text", ""),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -255,21 +255,36 @@ class _Reader:
         return int(value)
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        """An annotation whose text is YAML or JSON."""
-        for document in read_documents(self._annotations.get(name, ""), name):
-            if isinstance(document, Document) and isinstance(document.value, Mapping):
-                return document.value
-            message = document.message if isinstance(document, Problem) else "expected a map"
-            self._wrong(name, message)
+        """An annotation whose text is a map in YAML or JSON."""
+        found = self._value(name)
+        if isinstance(found, Mapping):
+            return found
+        if found is not None:
+            self._wrong(name, "expected a map")
         return {}
 
     def mappings(self, name: str) -> list[tuple[str, Mapping[str, Any]]]:
-        """An annotation that holds maps by name."""
-        found = self.mapping(name)
-        if any(not isinstance(value, Mapping) for value in found.values()):
-            self._wrong(name, "expected a map of maps")
-            return []
-        return list(found.items())
+        """An annotation that holds maps by name, or a list of maps that have their names in them."""
+        found = self._value(name)
+        pairs: list[tuple[Any, Any]] = []
+        if isinstance(found, Mapping):
+            pairs = list(found.items())
+        elif isinstance(found, Sequence) and not isinstance(found, str):
+            pairs = [(each.get("name") if isinstance(each, Mapping) else None, each) for each in found]
+        elif found is not None:
+            pairs = [(None, None)]
+        if all(isinstance(key, str) and isinstance(value, Mapping) for key, value in pairs):
+            return pairs
+        self._wrong(name, "expected maps by name, or a list of maps with a name")
+        return []
+
+    def _value(self, name: str) -> Any:
+        """What an annotation's YAML or JSON says; None where there is none, or none that can be read."""
+        for document in read_documents(self._annotations.get(name, ""), name):
+            if isinstance(document, Document):
+                return document.value
+            self._wrong(name, document.message)
+        return None
 
     def _wrong(self, name: str, message: str) -> None:
         field = field_path(("metadata", "annotations", name))
