@@ -234,6 +234,9 @@ async def test_a_pods_envoy_is_asked_inside_the_pod(person: Person) -> None:
     assert [line.split()[0] for line in only.stdout.splitlines()[1:]] == ["c.d.svc.cluster.local"]
     both = await person.types("pc cluster web-2.other --direction OUTBOUND --subset v1 --fqdn a.b.svc.cluster.local")
     assert [line.split()[0] for line in both.stdout.splitlines()[1:]] == ["a.b.svc.cluster.local"]
+    chosen = json.loads((await person.types("pc cluster web-2.other --fqdn c.d --port 90 -o json")).stdout)
+    assert [each["name"].rpartition("|")[2] for each in chosen] == ["c.d.svc.cluster.local"]
+    assert json.loads((await person.types("pc cluster web-2.other --subset v7 -o json")).stdout) == []
     assert (await person.types("pc c web-2.other -o yaml")).stdout.startswith("- name: outbound|80|v1|a.b")
     whole = json.loads((await person.types("proxy-config c web-2 -n other -o json")).stdout)
     assert len(whole[1]["note"]) == 12_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +26,19 @@ class View(NamedTuple):
     filters: Mapping[str, int] = {}
 
 
+class Wanted(NamedTuple):
+    """A text in lower case that a column of a row must be, or have in it."""
+
+    at: int
+    text: str
+    part: bool
+
+
 _OF_CLUSTERS = {"fqdn": 0, "port": 1, "subset": 2, "direction": 3}
 _OF_LISTENERS = {"address": 0, "port": 1}
 _OF_ENDPOINTS = {"address": 0, "status": 1, "cluster": 3}
+# As in istioctl a part of a host's name is enough.
+_PARTS = frozenset({"fqdn"})
 VIEWS: Mapping[str, View] = {
     "cluster": View(("cluster", "clusters", "c"), "config_dump", "where it can send", _OF_CLUSTERS),
     "listener": View(("listener", "listeners", "l"), "config_dump", "what it listens on", _OF_LISTENERS),
@@ -62,19 +72,22 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if bool(args.pod) == bool(args.file):
         raise usage("name a pod, or a file with --file", f"ostria proxy-config {args.view} POD")
     answer = _read(args.file) if args.file else asyncio.run(_ask(args, context))
+    given = ((flag, at, getattr(args, flag).lower()) for flag, at in VIEWS[args.view].filters.items())
+    wanted = tuple(Wanted(at, text, part=flag in _PARTS) for flag, at, text in given if text)
     columns, rows = table_of(args.view, answer)
     if args.output == "yaml":
         import yaml
 
-        context.output.data(yaml.safe_dump(_as_json(args.view, answer), sort_keys=False))
-        return Exit.OK
-    if args.output == "json" or not columns:
-        context.output.data(json.dumps(_as_json(args.view, answer), indent=2))
-        return Exit.OK
-    chosen = {at: wanted for flag, at in VIEWS[args.view].filters.items() if (wanted := getattr(args, flag))}
-    rows = [row for row in rows if all(row[at].lower() == wanted.lower() for at, wanted in chosen.items())]
-    context.output.table(columns, rows, padding=5)
+        context.output.data(yaml.safe_dump(as_json(args.view, answer, wanted), sort_keys=False))
+    elif args.output == "json" or not columns:
+        context.output.data(json.dumps(as_json(args.view, answer, wanted), indent=2))
+    else:
+        context.output.table(columns, [row for row in rows if _is_wanted(row, wanted)], padding=5)
     return Exit.OK
+
+
+def _is_wanted(row: tuple[str, ...], wanted: Iterable[Wanted]) -> bool:
+    return all(each.text in row[each.at].lower() if each.part else each.text == row[each.at].lower() for each in wanted)
 
 
 def table_of(view: str, answer: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -110,18 +123,30 @@ def _secrets(answer: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str
     return columns, rows
 
 
-def _as_json(view: str, answer: Mapping[str, Any]) -> Any:
+def as_json(view: str, answer: Mapping[str, Any], wanted: Collection[Wanted]) -> Any:
+    """One view as Envoy says it: of its objects those that have a row which is wanted."""
     from ostria.envoy import config_dump
+
+    def kept(
+        found: Iterable[Mapping[str, Any]], rows_of: Callable[[Mapping[str, Any]], list[tuple[str, ...]]]
+    ) -> list[Mapping[str, Any]]:
+        return [each for each in found if not wanted or any(_is_wanted(row, wanted) for row in rows_of(each))]
+
+    def fewer(cluster: Mapping[str, Any]) -> Mapping[str, Any]:
+        hosts = cluster.get("host_statuses") or []
+        alone = [({**cluster, "host_statuses": [host]}, host) for host in hosts]
+        chosen = [host for one, host in alone if _is_wanted(config_dump.endpoint_rows(one)[0], wanted)]
+        return {**cluster, "host_statuses": chosen} if hosts else cluster
 
     match view:
         case "cluster":
-            return list(config_dump.clusters_of(answer))
+            return kept(config_dump.clusters_of(answer), config_dump.cluster_rows)
         case "listener":
-            return list(config_dump.listeners_of(answer))
+            return kept(config_dump.listeners_of(answer), config_dump.listener_rows)
         case "route":
-            return list(config_dump.routes_of(answer))
+            return kept(config_dump.routes_of(answer), config_dump.route_rows)
         case "endpoint":
-            return answer.get("cluster_statuses") or []
+            return kept(map(fewer, config_dump.endpoints_of(answer)), config_dump.endpoint_rows)
         case "bootstrap":
             return {"bootstrap": config_dump.bootstrap(answer)}
         case "secret":

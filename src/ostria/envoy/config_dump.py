@@ -50,56 +50,67 @@ class Status(NamedTuple):
 
 def clusters(dump: Json) -> list[Row]:
     """CLUSTER_COLUMNS for every cluster, by name."""
-    rows = []
-    for cluster in clusters_of(dump):
-        name = str(cluster.get("name", ""))
-        direction, port, subset, host = _parts(name)
-        kind = str(cluster.get("type") or (cluster.get("cluster_type") or {}).get("name", ""))
-        rows.append((host, port, subset, direction, kind, _config(cluster)))
-    return sorted(rows)
+    return sorted(row for cluster in clusters_of(dump) for row in cluster_rows(cluster))
+
+
+def cluster_rows(cluster: Json) -> list[Row]:
+    """CLUSTER_COLUMNS of one cluster: one row."""
+    direction, port, subset, host = _parts(str(cluster.get("name", "")))
+    kind = str(cluster.get("type") or (cluster.get("cluster_type") or {}).get("name", ""))
+    return [(host, port, subset, direction, kind, _config(cluster))]
 
 
 def listeners(dump: Json) -> list[Row]:
     """LISTENER_COLUMNS: a row for every filter chain, by port."""
-    rows = []
-    for listener in listeners_of(dump):
-        address = ((listener.get("address") or {}).get("socket_address")) or {}
-        place = str(address.get("address") or ((listener.get("address") or {}).get("pipe") or {}).get("path", ""))
-        port = int(address.get("port_value", 0))
-        chains = list(listener.get("filter_chains") or ())
-        fallback = listener.get("default_filter_chain")
-        shown = [(_match(chain.get("filter_chain_match") or {}), chain) for chain in chains]
-        if fallback:
-            shown.append(("ALL (default)", fallback))
-        for match, chain in shown or [("ALL", {})]:
-            rows.append((port, place, match, _destination(chain)))
-    return [(place, str(port), match, destination) for port, place, match, destination in sorted(rows)]
+    rows = (row for listener in listeners_of(dump) for row in listener_rows(listener))
+    return sorted(rows, key=lambda row: (int(row[1]), *row))
+
+
+def listener_rows(listener: Json) -> list[Row]:
+    """LISTENER_COLUMNS of one listener: a row for every filter chain."""
+    address = ((listener.get("address") or {}).get("socket_address")) or {}
+    place = str(address.get("address") or ((listener.get("address") or {}).get("pipe") or {}).get("path", ""))
+    port = str(int(address.get("port_value", 0)))
+    shown = [(_match(chain.get("filter_chain_match") or {}), chain) for chain in listener.get("filter_chains") or ()]
+    fallback = listener.get("default_filter_chain")
+    if fallback:
+        shown.append(("ALL (default)", fallback))
+    return [(place, port, match, _destination(chain)) for match, chain in shown or [("ALL", {})]]
 
 
 def routes(dump: Json) -> list[Row]:
     """ROUTE_COLUMNS: a row for every route of every virtual host."""
-    rows = []
-    for table in routes_of(dump):
-        for host in table.get("virtual_hosts") or ():
-            domains = list(host.get("domains") or ())
-            # All names of one service begin alike: the first says which.
-            shown = ", ".join(domains[:2]) + (f" + {len(domains) - 2} more..." if len(domains) > 2 else "")
-            for route in host.get("routes") or ():
-                match = _route_match(route.get("match") or {})
-                rows.append((str(table.get("name", "")), str(host.get("name", "")), shown, match, _config(route)))
-    return sorted(rows, key=lambda row: row[:2])
+    return sorted((row for table in routes_of(dump) for row in route_rows(table)), key=lambda row: row[:2])
+
+
+def route_rows(table: Json) -> list[Row]:
+    """ROUTE_COLUMNS of one route configuration."""
+    rows: list[Row] = []
+    for host in table.get("virtual_hosts") or ():
+        domains = list(host.get("domains") or ())
+        # All names of one service begin alike: the first says which.
+        shown = ", ".join(domains[:2]) + (f" + {len(domains) - 2} more..." if len(domains) > 2 else "")
+        for route in host.get("routes") or ():
+            match = _route_match(route.get("match") or {})
+            rows.append((str(table.get("name", "")), str(host.get("name", "")), shown, match, _config(route)))
+    return rows
 
 
 def endpoints(answer: Json) -> list[Row]:
     """ENDPOINT_COLUMNS out of `/clusters?format=json`."""
-    rows = []
-    for cluster in answer.get("cluster_statuses") or ():
-        for host in cluster.get("host_statuses") or ():
-            health = host.get("health_status") or {}
-            outlier = "FAILED" if health.get("failed_outlier_check") else "OK"
-            status = str(health.get("eds_health_status") or "HEALTHY")
-            rows.append((_address(host.get("address") or {}), status, outlier, str(cluster.get("name", ""))))
+    rows = (row for cluster in endpoints_of(answer) for row in endpoint_rows(cluster))
     return sorted(rows, key=lambda row: (row[3], row[0]))
+
+
+def endpoint_rows(cluster: Json) -> list[Row]:
+    """ENDPOINT_COLUMNS of the endpoints of one cluster."""
+    rows: list[Row] = []
+    for host in cluster.get("host_statuses") or ():
+        health = host.get("health_status") or {}
+        outlier = "FAILED" if health.get("failed_outlier_check") else "OK"
+        status = str(health.get("eds_health_status") or "HEALTHY")
+        rows.append((_address(host.get("address") or {}), status, outlier, str(cluster.get("name", ""))))
+    return rows
 
 
 def secrets(dump: Json) -> list[Row]:
@@ -196,6 +207,11 @@ def routes_of(dump: Json) -> Iterator[Json]:
         for found in section.get("static_route_configs") or ():
             yield found.get("route_config") or {}
     yield from _dynamic_routes(dump)
+
+
+def endpoints_of(answer: Json) -> Iterator[Json]:
+    """Every cluster with its endpoints, out of `/clusters?format=json`."""
+    yield from answer.get("cluster_statuses") or ()
 
 
 def _dynamic(dump: Json) -> list[Json]:
