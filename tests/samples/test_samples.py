@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from ostria.samples import curl, details, helloworld, httpbin, productpage, ratings, reviews, tcp_echo
+from ostria.samples import curl, details, helloworld, httpbin, nc, productpage, ratings, reviews, tcp_echo
 from ostria.samples.web import Routes, server
 
 
@@ -189,3 +189,18 @@ def test_curl_fails_as_curl_does():
     assert (code, said.startswith("curl: (7)")) == (7, True)
     assert run_curl("-s", f"127.0.0.1:{port}")[2] == ""
     assert run_curl("-s", "ftp://127.0.0.1")[0] == 3
+
+
+def run_nc(port: int, *options: str, said: bytes = b"") -> tuple[int, bytes]:
+    out = io.BytesIO()
+    return nc.main([*options, "127.0.0.1", str(port)], io.BufferedReader(io.BytesIO(said)), out), out.getvalue()
+
+
+def test_nc_sends_what_it_reads_and_writes_what_comes_back():
+    with tcp_echo.server(0, "hello") as echo:
+        threading.Thread(target=echo.serve_forever, args=(0.01,), daemon=True).start()
+        port = echo.server_address[1]
+        assert run_nc(port, "-w", "5", said=b"world\nagain\n") == (0, b"hello world\nhello again\n")
+        assert run_nc(port, "-z") == (0, b"")
+        echo.shutdown()
+    assert run_nc(port, "-w", "5")[0] == 1

@@ -115,5 +115,10 @@ def _ask(host: str, port: int, method: str, path: str, bound: float) -> tuple[in
     return answer[0]
 
 
+def program() -> int:
+    """`pilot-agent`, as people's instructions call it inside a proxy's container."""
+    return main(sys.argv[1:], os.environ)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    sys.exit(program())
