@@ -15,6 +15,7 @@ import pytest_asyncio
 from doubles import netns
 from doubles.api_process import kubectls
 from doubles.local_mesh import LocalMesh, local_mesh
+from doubles.task_pages import Walk
 from ostria import samples
 
 MANIFESTS = pathlib.Path(samples.__file__).parent / "manifests"
@@ -70,3 +71,15 @@ async def mesh() -> AsyncIterator[LocalMesh]:
             while (await machine.page())[0] != 200:
                 await asyncio.sleep(0.05)
         yield machine
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def walk() -> AsyncIterator[Walk]:
+    """One mesh with the profile demo for all of Istio's task pages."""
+    netns.require(ordinary=os.geteuid() != 0)
+    if not kubectls():
+        pytest.skip("there is no kubectl on PATH, nor in KUBECTL")
+    async with local_mesh(profile="demo") as machine:
+        made = Walk(machine)
+        await made.prepare()
+        yield made
