@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.envoy, pytest.mark.timeout(300), pytest.mark.xdist_gro
 
 BOUND = 90.0
 MACHINE = OneMachine()
-ISTIO, SECURITY = "networking.istio.io/v1", "security.istio.io/v1"
+ISTIO = "networking.istio.io/v1"
 WEB = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -147,16 +147,6 @@ async def test_a_bad_object_is_refused_by_istiod_with_its_field(mesh: Mesh) -> N
         await mesh.create("/apis/networking.istio.io/v1/namespaces/default/virtualservices", service)
     assert "weight" in str(refused.value)
     assert "istio.io" in str(refused.value)
-
-
-@pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("kind", ["AuthorizationPolicy"])
-async def test_what_guards_nothing_says_so_to_whoever_writes_it(mesh: Mesh, kind: str) -> None:
-    mesh.warned.clear()
-    plural = "authorizationpolicies"
-    policy = {"apiVersion": SECURITY, "kind": kind, "metadata": {"name": "guard"}, "spec": {}}
-    await mesh.create(f"/apis/security.istio.io/v1/namespaces/default/{plural}", policy)
-    assert any(kind in words and "NOT ENFORCED" in words for words in mesh.warned)
 
 
 @pytest.mark.asyncio(loop_scope="module")

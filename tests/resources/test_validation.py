@@ -10,6 +10,7 @@ from ostria.resources import read_text
 
 VERSIONS = {
     "PeerAuthentication": "security.istio.io/v1",
+    "AuthorizationPolicy": "security.istio.io/v1",
     "EnvoyFilter": "networking.istio.io/v1alpha3",
     "WasmPlugin": "extensions.istio.io/v1alpha1",
     "TrafficExtension": "extensions.istio.io/v1alpha1",
@@ -312,6 +313,81 @@ def test_a_peer_authentication() -> None:
         "error invalid-value spec.portLevelMtls.70000",
         "error invalid-value spec.portLevelMtls.http",
     )
+
+
+ACCESS = "spec.rules[0]"
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("{}", ()),
+        ("{action: DENY}", ("error required-field spec.rules",)),
+        ("{action: DENY, rules: [{}]}", ()),
+        ("{action: CUSTOM, rules: [{}], provider: {name: opa}}", ()),
+        ("{action: CUSTOM, rules: [{}]}", ("error required-field spec.provider.name",)),
+        ("{rules: [{}], provider: {name: opa}}", ("error conflicting-fields spec.provider",)),
+        (
+            "{selector: {matchLabels: {app: a}}, targetRefs: [{kind: Service, name: b}]}",
+            ("error conflicting-fields spec.targetRefs",),
+        ),
+        ("{rules: [{from: [{}]}]}", (f"error required-field {ACCESS}.from[0].source",)),
+        (
+            "{rules: [{to: [{operation: {ports: ['70000']}}]}]}",
+            (f"error invalid-value {ACCESS}.to[0].operation.ports[0]",),
+        ),
+        (
+            "{rules: [{from: [{source: {ipBlocks: [10.0.0.0/8, 10.0.0.256]}}]}]}",
+            (f"error invalid-value {ACCESS}.from[0].source.ipBlocks[1]",),
+        ),
+        (
+            "{rules: [{from: [{source: {serviceAccounts: [a/b/c, n/a], namespaces: [ns]}}]}]}",
+            (
+                f"error conflicting-fields {ACCESS}.from[0].source.serviceAccounts",
+                f"error invalid-value {ACCESS}.from[0].source.serviceAccounts[0]",
+            ),
+        ),
+        ("{rules: [{to: [{operation: {paths: ['/a/{*}/b/{**}', '/{**}/c', '/plain*']}}]}]}", ()),
+        *(
+            (
+                f"{{rules: [{{to: [{{operation: {{paths: ['{path}']}}}}]}}]}}",
+                (f"error invalid-value {ACCESS}.to[0].operation.paths[0]",),
+            )
+            for path in (
+                "/a/{*}x",
+                "/{**}/{*}",
+                "/{**}/{**}",
+                "/{*}/*",
+                "/{*}/{name}",
+                "/{*}/{name=*}",
+                "{*}",
+                "/{*}/a b",
+            )
+        ),
+        ("{rules: [{when: [{key: 'request.headers[x-a]', values: [a]}]}]}", ()),
+        ("{rules: [{when: [{key: 'request.auth.claims[a][b]', notValues: [a]}]}]}", ()),
+        ("{rules: [{when: [{key: source.serviceAccount, values: [n/a]}]}]}", ()),
+        ("{rules: [{when: [{key: 'experimental.envoy.filters.a.b[c]', values: ['[a]']}]}]}", ()),
+        *(
+            (f"{{rules: [{{when: [{{key: '{key}', values: [a]}}]}}]}}", (f"error invalid-value {ACCESS}.when[0].key",))
+            for key in (
+                "request.headers",
+                "request.headersx[a]",
+                "request.headers[]",
+                "source.ipx",
+                "destination.labels[a]",
+            )
+        ),
+        ("{rules: [{when: [{key: source.ip}]}]}", (f"error required-field {ACCESS}.when[0].values",)),
+        (
+            "{action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}",
+            (f"warning selects-everything {ACCESS}",),
+        ),
+        ("{action: DENY, rules: [{to: [{operation: {methods: [GET], ports: ['80']}}]}]}", ()),
+    ],
+)
+def test_an_authorization_policy(spec: str, expected: tuple[str, ...]) -> None:
+    check("AuthorizationPolicy", spec, *expected)
 
 
 PATCH = "spec.configPatches[0]"

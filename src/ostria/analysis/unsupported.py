@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
 from ostria.resources import gateway_api, objects
+from ostria.resources.authorization_policy import AuthorizationPolicy
 from ostria.resources.destination_rule import ConnectionPoolSettings
 from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.extensions import TrafficExtension, WasmConfig, WasmPlugin
@@ -108,7 +109,7 @@ def _envoy_filter(value: EnvoyFilter) -> Fields:
         yield f"{field}.match.listener.portName", match.listener and match.listener.port_name, IGNORED
 
 
-def _request_authentication(value: RequestAuthentication) -> Fields:
+def _policy(value: RequestAuthentication | AuthorizationPolicy) -> Fields:
     yield from _targets(value.spec.target_refs)
 
 
@@ -166,7 +167,8 @@ _SUBJECTS: dict[str, Callable[..., Fields]] = {
     "WorkloadGroup": _workload_group,
     "Sidecar": _sidecar,
     "EnvoyFilter": _envoy_filter,
-    "RequestAuthentication": _request_authentication,
+    "RequestAuthentication": _policy,
+    "AuthorizationPolicy": _policy,
     "WasmPlugin": _wasm_plugin,
     "TrafficExtension": _traffic_extension,
     "HTTPRoute": _http_route,

@@ -13,6 +13,7 @@ from envoy.config.core.v3.base_pb2 import TrafficDirection
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 
+from ostria.envoy.access import connection_access
 from ostria.envoy.access_log import LogFile, unmatched_access_log
 from ostria.envoy.addresses import ANY_V4
 from ostria.envoy.connections import connection_filters
@@ -20,7 +21,7 @@ from ostria.envoy.filters import NO_GUARDS, TLS_INSPECTOR, RequestGuards, Side, 
 from ostria.envoy.listeners import bind, listener_name
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, gateway_server
 from ostria.envoy.wire import encode
-from ostria.mesh.model import GatewayChain, GatewayListener, ServerTls
+from ostria.mesh.model import OPEN, Authorization, GatewayChain, GatewayListener, ServerTls
 from ostria.mesh.settings import PathNormalization
 
 # What a server offers that opens the mesh's mutual TLS and reads no requests.
@@ -37,10 +38,11 @@ def gateway_listener(
     paths: PathNormalization = PathNormalization.BASE,
     http10: bool = False,
     guards: RequestGuards = NO_GUARDS,
+    access: Authorization = OPEN,
 ) -> bytes:
     """The listener of one port; there must be a chain. `looks_up` says that requests' names may be looked up.
 
-    `guards` decide who may, of requests.
+    `guards` decide who may, of requests, and `access` of bytes that are passed on unread.
     """
     host = listener.bind or ANY_V4
     name = listener_name(host, listener.port)
@@ -49,7 +51,7 @@ def gateway_listener(
     if log is not None:
         message.access_log.append(unmatched_access_log(log))
     message.filter_chains.extend(
-        _chain(name, chain, trust_domains, log, paths, guards, looks_up=looks_up, http10=http10)
+        _chain(name, chain, trust_domains, log, paths, guards, access, looks_up=looks_up, http10=http10)
         for chain in listener.chains
     )
     if any(chain.encrypted for chain in listener.chains):
@@ -64,12 +66,13 @@ def _chain(
     log: LogFile | None,
     paths: PathNormalization,
     guards: RequestGuards,
+    access: Authorization,
     *,
     looks_up: bool,
     http10: bool,
 ) -> FilterChain:
     if chain.route is not None:
-        message = FilterChain(filters=connection_filters(chain.route, log=log))
+        message = FilterChain(filters=[*connection_access(access), *connection_filters(chain.route, log=log)])
     else:
         prefix = f"outbound_{listener}"
         requests = http_by_name(

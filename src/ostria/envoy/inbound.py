@@ -15,6 +15,7 @@ from envoy.config.core.v3.base_pb2 import TrafficDirection
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 
+from ostria.envoy.access import connection_access
 from ostria.envoy.access_log import LogFile, unmatched_access_log
 from ostria.envoy.addresses import ANY_V4, INBOUND_PORT
 from ostria.envoy.clusters import INBOUND_PASSTHROUGH, inbound_name
@@ -34,7 +35,7 @@ from ostria.envoy.listeners import DETECTION_TIMEOUT, apply_detection, bind, bla
 from ostria.envoy.routes import inbound_virtual_host
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, MESH_HTTP_ALPN, gateway_server, mesh_server
 from ostria.envoy.wire import encode
-from ostria.mesh.model import Inbound, InboundPort, MutualTls, Protocol
+from ostria.mesh.model import OPEN, Authorization, Inbound, InboundPort, MutualTls, Protocol
 from ostria.mesh.settings import PathNormalization
 
 VIRTUAL_INBOUND = "virtualInbound"
@@ -96,10 +97,11 @@ def virtual_inbound(
     detection_timeout: int = DETECTION_TIMEOUT,
     paths: PathNormalization = PathNormalization.BASE,
     guards: RequestGuards = NO_GUARDS,
+    access: Authorization = OPEN,
 ) -> bytes:
     """All that is sent to a workload. Clients that take part in mutual TLS must come from one of the trust domains.
 
-    `guards` decide who may, of requests.
+    `guards` decide who may, of requests, and `access` of bytes that are passed on unread.
     """
     listener = Listener(name=VIRTUAL_INBOUND, traffic_direction=TrafficDirection.Value("INBOUND"))
     bind(listener, ANY_V4, INBOUND_PORT, ipv6=ipv6)
@@ -121,7 +123,9 @@ def virtual_inbound(
         *((port, False) for _, port in sorted(ports.items())),
     ):
         for way in _ways(port):
-            listener.filter_chains.append(_chain(port, way, servers, log, paths, guards, passthrough=passthrough))
+            listener.filter_chains.append(
+                _chain(port, way, servers, log, paths, guards, access, passthrough=passthrough)
+            )
     listener.listener_filters.append(ORIGINAL_DESTINATION)
     listener.listener_filters.extend(_inspectors(default, (*unnamed.values(), *ports.values())))
     return encode(listener)
@@ -147,6 +151,7 @@ def _chain(
     log: LogFile | None,
     paths: PathNormalization,
     guards: RequestGuards,
+    access: Authorization,
     *,
     passthrough: bool,
 ) -> FilterChain:
@@ -166,7 +171,9 @@ def _chain(
         )
         chain = FilterChain(filters=[http])
     else:
-        chain = FilterChain(filters=[tcp_proxy(cluster, log=log, idle_timeout=port.idle_timeout)])
+        chain = FilterChain(
+            filters=[*connection_access(access), tcp_proxy(cluster, log=log, idle_timeout=port.idle_timeout)]
+        )
     if passthrough:
         chain.name = _CATCH_ALL_HTTP if way.http else VIRTUAL_INBOUND
     else:

@@ -132,8 +132,14 @@ def _virtual_inbound(db: Engine, side: Inbound, guards: Guards) -> Fragment:
         detection_timeout=_detection_timeout(db),
         paths=path_normalization(db),
         guards=request_guards(db, guards, gateway=False),
+        access=guards.access,
     )
-    return fragment(VIRTUAL_INBOUND, body, side.origins | guards.origins)
+    return fragment(VIRTUAL_INBOUND, body, side.origins | guards.origins, _asked(guards))
+
+
+def _asked(guards: Guards) -> ClusterNames:
+    """The clusters of those who are asked whether something is allowed."""
+    return _clusters(*(cluster.name for cluster in guards.clusters))
 
 
 @query
@@ -190,9 +196,10 @@ def _gateway_listener(db: Engine, listener: GatewayListener, guards: Guards) -> 
         paths=path_normalization(db),
         http10=settings(db).http10,
         guards=request_guards(db, guards, gateway=True),
+        access=guards.access,
     )
     tables = frozenset((ResourceType.ROUTES, chain.table) for chain in listener.chains if chain.table)
     targets = (target.cluster for chain in listener.chains if chain.route for target in chain.route.targets)
     clusters = _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
     origins = frozenset(key for chain in listener.chains for key in chain.origins)
-    return fragment(_gateway_name(listener), body, origins | guards.origins, tables | clusters)
+    return fragment(_gateway_name(listener), body, origins | guards.origins, tables | clusters | _asked(guards))

@@ -31,16 +31,6 @@ class Stored(NamedTuple):
 _ALL = ("v1", "v1beta1", "v1alpha3")
 STORED = (
     Stored(
-        "AuthorizationPolicy",
-        "security.istio.io",
-        ("v1", "v1beta1"),
-        "authorizationpolicies",
-        "AuthorizationPolicy is stored and NOT ENFORCED by this version: "
-        "it guards no traffic, and what it denies is let through",
-        ("ap",),
-        (Column("Action", ".spec.action", description="What becomes of requests that match"), AGE),
-    ),
-    Stored(
         "Telemetry",
         "telemetry.istio.io",
         ("v1", "v1alpha1"),

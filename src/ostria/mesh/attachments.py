@@ -1,4 +1,4 @@
-"""Whose proxies an object is for: EnvoyFilter, WasmPlugin, TrafficExtension, RequestAuthentication.
+"""Whose proxies an object is for: what extends proxies (EnvoyFilter, WasmPlugin, TrafficExtension), and policies.
 
     selector, targetRefs, namespace -> attachments(object) -> is_attached(object, client), attachment_scope(object)
 
@@ -18,6 +18,7 @@ from ostria.mesh.services import age
 from ostria.mesh.settings import settings
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Object, by_kind, objects
+from ostria.resources.authorization_policy import AuthorizationPolicy
 from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.policy_targets import PolicyTargetReference
@@ -48,7 +49,7 @@ class ProxyFacts(NamedTuple):
 
 
 def _namespace(key: ObjectKey, value: Object) -> Iterator[str]:
-    if isinstance(value, EnvoyFilter | WasmPlugin | TrafficExtension | RequestAuthentication):
+    if isinstance(value, EnvoyFilter | WasmPlugin | TrafficExtension | RequestAuthentication | AuthorizationPolicy):
         yield key.namespace
 
 
@@ -65,12 +66,15 @@ def attachments(db: Engine, key: ObjectKey) -> tuple[Attachment, ...]:
     if isinstance(value, EnvoyFilter):
         selector = value.spec.workload_selector
         labels = selector.labels if selector else {}
-    elif isinstance(value, WasmPlugin | TrafficExtension | RequestAuthentication):
+    elif isinstance(value, WasmPlugin | TrafficExtension | RequestAuthentication | AuthorizationPolicy):
         labels = value.spec.selector.match_labels if value.spec.selector else {}
     else:
         return ()
     targets = value.spec.target_refs
-    if isinstance(value, WasmPlugin | RequestAuthentication) and value.spec.target_ref is not None:
+    if (
+        isinstance(value, WasmPlugin | RequestAuthentication | AuthorizationPolicy)
+        and value.spec.target_ref is not None
+    ):
         targets = (*targets, value.spec.target_ref)
     if targets:
         return tuple(_targets(targets, key.namespace, root=root))

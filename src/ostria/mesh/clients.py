@@ -8,6 +8,7 @@ from __future__ import annotations
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.attachments import attached_scope
+from ostria.mesh.authorization import authorization_scope
 from ostria.mesh.destinations import any_interest, rule_labels
 from ostria.mesh.gateways import gateway_scope
 from ostria.mesh.inbound import inbound_scope, serving
@@ -49,7 +50,8 @@ def traits_of(db: Engine, pod: ObjectKey, version: str = "", metadata: Pairs = (
         on_demand = is_on_demand(db, pod)
         scope |= Scope(addresses=sidecar is not None and needs_address(db, sidecar))
     interest = any_interest(db)
-    scope |= attached_scope(db, found.namespace) | Scope(serving=True, node=node_matters(db), dns=True)
+    scope |= attached_scope(db, found.namespace) | authorization_scope(db, found.namespace)
+    scope |= Scope(serving=True, node=node_matters(db), dns=True)
     scope |= Scope(labels=rule_labels(db, found.namespace), label_keys=interest.keys, locality=interest.matters)
     everything = ClientTraits(
         found.proxy_type,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ostria.base import Problem
 from ostria.resources import gateway_api, ingress, kubernetes, validation
+from ostria.resources.authorization_policy import AuthorizationPolicy
 from ostria.resources.destination_rule import DestinationRule
 from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.extensions import TrafficExtension, WasmPlugin
@@ -185,6 +186,12 @@ _TABLE = (
         PeerAuthentication, ("pa",), ("istio-io", "security-istio-io"), ours=True,
         validate=validation.validate_peer_authentication,
         columns=(Column("Mode", ".spec.mtls.mode", description="The mutual TLS mode"), AGE),
+    ),
+    Kind(
+        "AuthorizationPolicy", "security.istio.io", ("v1", "v1beta1"), "v1", "authorizationpolicies",
+        "authorizationpolicy", AuthorizationPolicy, ("ap",), ("istio-io", "security-istio-io"), ours=True,
+        validate=validation.validate_authorization_policy,
+        columns=(Column("Action", ".spec.action", description="What becomes of requests that match"), AGE),
     ),
     Kind(
         "RequestAuthentication", "security.istio.io", ("v1", "v1beta1"), "v1", "requestauthentications",

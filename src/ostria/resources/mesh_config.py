@@ -18,7 +18,7 @@ from ostria.base.durations import Duration
 from ostria.base.yaml import Document, field_path, read_documents
 from ostria.resources.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
 from ostria.resources.fields import check, decode_duration, fields_of, nearest
-from ostria.resources.shapes import Int32, Labels, Lenient, Strict
+from ostria.resources.shapes import Int32, Labels, Lenient, Strict, UInt32
 from ostria.resources.virtual_service import HTTPRetry
 
 ACCEPTED = frozenset(
@@ -32,7 +32,6 @@ ACCEPTED = frozenset(
         "disableEnvoyListenerLog",
         "enableClientSidePolicyCheck",
         "enableEnvoyAccessLogService",
-        "extensionProviders",
         "inboundClusterStatName",
         "mixerCheckServer",
         "mixerReportServer",
@@ -139,6 +138,53 @@ class ProxyConfig(Lenient, frozen=True):
     image: Mapping[str, object] | None = None
 
 
+class ExtAuthzBody(Strict, frozen=True):
+    """How much of a request's body is sent along."""
+
+    max_request_bytes: UInt32 = 0
+    allow_partial_message: bool = False
+    pack_as_bytes: bool = False
+
+
+class ExtAuthzHttp(Strict, frozen=True):
+    """Somebody who is asked over HTTP whether a request is allowed; `service` is `host` or `namespace/host`."""
+
+    service: str = ""
+    port: UInt32 = 0
+    timeout: Duration | None = None
+    path_prefix: str = ""
+    fail_open: bool = False
+    clear_route_cache: bool = False
+    status_on_error: str = ""
+    include_headers_in_check: tuple[str, ...] = ()
+    include_request_headers_in_check: tuple[str, ...] = ()
+    include_additional_headers_in_check: Labels = {}
+    include_request_body_in_check: ExtAuthzBody | None = None
+    headers_to_upstream_on_allow: tuple[str, ...] = ()
+    headers_to_downstream_on_deny: tuple[str, ...] = ()
+    headers_to_downstream_on_allow: tuple[str, ...] = ()
+
+
+class ExtAuthzGrpc(Strict, frozen=True):
+    """Somebody who is asked over gRPC whether a request or a connection is allowed."""
+
+    service: str = ""
+    port: UInt32 = 0
+    timeout: Duration | None = None
+    fail_open: bool = False
+    clear_route_cache: bool = False
+    status_on_error: str = ""
+    include_request_body_in_check: ExtAuthzBody | None = None
+
+
+class ExtensionProvider(Lenient, frozen=True):
+    """Somebody outside of the mesh whom policies name; of all kinds, those that authorize have types here."""
+
+    name: str = ""
+    envoy_ext_authz_http: ExtAuthzHttp | None = None
+    envoy_ext_authz_grpc: ExtAuthzGrpc | None = None
+
+
 class MeshConfig(Lenient, frozen=True):
     """The settings, with Istio's defaults."""
 
@@ -168,6 +214,7 @@ class MeshConfig(Lenient, frozen=True):
     h2_upgrade_policy: Literal["DO_NOT_UPGRADE", "UPGRADE"] = "DO_NOT_UPGRADE"
     enable_prometheus_merge: bool = True
     discovery_selectors: tuple[LabelSelector, ...] = ()
+    extension_providers: tuple[ExtensionProvider, ...] = ()
     path_normalization: PathNormalization = PathNormalization()
     default_http_retry_policy: HTTPRetry | None = None
     mesh_mtls: TLSConfig | None = msgspec.field(name="meshMTLS", default=None)

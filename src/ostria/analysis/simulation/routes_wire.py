@@ -141,7 +141,7 @@ def _rule(message: Untyped) -> RouteRule:
         path=path,
         value=value,
         ignore_case=message.HasField("case_sensitive") and not message.case_sensitive.value,
-        headers=tuple(map(_header_rule, message.headers)),
+        headers=tuple(map(header_rule, message.headers)),
         query=tuple(map(_query_rule, message.query_parameters)),
         grpc=message.HasField("grpc"),
         share=share(fraction.default_value) if message.HasField("runtime_fraction") else 1.0,
@@ -159,7 +159,8 @@ def text(message: Untyped) -> Text:
     return Text(TextKind.EXACT, "")
 
 
-def _header_rule(message: Untyped) -> HeaderRule:
+def header_rule(message: Untyped) -> HeaderRule:
+    """A HeaderMatcher."""
     kind = message.WhichOneof("header_match_specifier")
     found = HeaderRule(
         message.name, invert=message.invert_match, missing_as_empty=message.treat_missing_header_as_empty

@@ -7,6 +7,17 @@ name survives in them: a route looks the same whether a VirtualService, an HTTPR
 Durations are milliseconds; percentages are 0.0 to 100.0; hosts are fully qualified and lower case.
 """
 
+from ostria.mesh.model.authorization import (
+    OPEN,
+    AccessPolicy,
+    AccessRule,
+    AccessTest,
+    Action,
+    Attribute,
+    Authorization,
+    Authorizer,
+    Body,
+)
 from ostria.mesh.model.connections import ConnectionRoute, OutboundListener
 from ostria.mesh.model.destinations import (
     ClientTls,
@@ -82,7 +93,16 @@ from ostria.mesh.model.verdicts import Verdict
 
 __all__ = [
     "EVERYTHING",
+    "OPEN",
     "Abort",
+    "AccessPolicy",
+    "AccessRule",
+    "AccessTest",
+    "Action",
+    "Attribute",
+    "Authorization",
+    "Authorizer",
+    "Body",
     "ClaimMatch",
     "ClientTls",
     "ClusterRef",

@@ -6,6 +6,7 @@ Every function is pure and looks at one object only; what needs a second object 
 object is refused, a warning that it is taken and probably not meant so.
 """
 
+from ostria.resources.validation.authorization_policy import validate_authorization_policy
 from ostria.resources.validation.config_map import validate_config_map
 from ostria.resources.validation.destination_rule import validate_destination_rule
 from ostria.resources.validation.envoy_filter import validate_envoy_filter
@@ -33,6 +34,7 @@ from ostria.resources.validation.workload_entry import validate_workload_entry
 from ostria.resources.validation.workload_group import validate_workload_group
 
 __all__ = [
+    "validate_authorization_policy",
     "validate_backend_tls_policy",
     "validate_config_map",
     "validate_destination_rule",
