@@ -15,6 +15,7 @@ from doubles.meshes import Mesh, pod, service
 from ostria.base import ObjectKey
 from ostria.envoy.catalogue import fragment, names, scope
 from ostria.envoy.fragments import Fragment, ResourceType
+from ostria.envoy.peers import HEARS_PEER
 from ostria.mesh.traits import ClientTraits, ProxyType
 
 SIDECAR = ClientTraits(ProxyType.SIDECAR, "default", (("app", "reviews"), ("version", "v1")))
@@ -121,5 +122,8 @@ def managers(listener: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def http_filters(listener: dict[str, Any]) -> list[list[str]]:
-    """The names of the HTTP filters, a list a connection manager."""
-    return [[each["name"].rpartition(".")[2] for each in manager["http_filters"]] for manager in managers(listener)]
+    """The names of the HTTP filters, a list a connection manager; not what proxies tell each other by."""
+    return [
+        [each["name"].rpartition(".")[2] for each in manager["http_filters"] if each["name"] != HEARS_PEER.name]
+        for manager in managers(listener)
+    ]

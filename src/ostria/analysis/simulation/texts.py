@@ -3,84 +3,17 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from ostria.analysis.simulation.model import RegexRewrite, Text, TextKind
-
-# RE2 knows these by name inside of [...], Python does not.
-_CLASSES = {
-    "alnum": "0-9A-Za-z",
-    "alpha": "A-Za-z",
-    "ascii": "\\x00-\\x7f",
-    "blank": "\\t ",
-    "cntrl": "\\x00-\\x1f\\x7f",
-    "digit": "0-9",
-    "graph": "!-~",
-    "lower": "a-z",
-    "print": " -~",
-    "punct": "!-/:-@\\[-`{-~",
-    "space": "\\t\\n\\v\\f\\r ",
-    "upper": "A-Z",
-    "word": "0-9A-Za-z_",
-    "xdigit": "0-9A-Fa-f",
-}
+from ostria.base.regex import Match, Regex, RegexError, compiled
 
 
-@lru_cache(maxsize=1024)
-def expression(pattern: str) -> re.Pattern[str] | None:
-    """An RE2 expression as Python has it; None where it says what Python cannot (Envoy would know)."""
+def expression(pattern: str) -> Regex | None:
+    """An expression as Envoy compiles it; None where it would refuse it."""
     try:
-        return re.compile(_translated(pattern), re.ASCII)
-    except re.error:
+        return compiled(pattern)
+    except RegexError:
         return None
-
-
-def _translated(pattern: str) -> str:
-    """The same in Python's words: flags hold up to the end of their group, `$` is the very end, classes have ranges."""
-    out: list[str] = []
-    opened = [0]  # How many groups were opened for flags, in each group around.
-    at, inside = 0, False
-    while at < len(pattern):
-        char, rest = pattern[at], pattern[at:]
-        if char == "\\" and at + 1 < len(pattern):
-            out.append("\\Z" if rest[:2] == "\\z" else rest[:2])
-            at += 2
-            continue
-        if inside:
-            named = _NAMED_CLASS.match(rest)
-            if named and named[1] in _CLASSES:
-                out.append(_CLASSES[named[1]])
-                at += named.end()
-                continue
-            out.append("\\[" if char == "[" else char)
-            inside = char != "]"
-        elif flags := _FLAGS.match(rest):
-            kept = flags[1].replace("U", "")
-            out.append(f"(?{kept}:" if kept else "(?:")
-            opened[-1] += 1
-            at += flags.end()
-            continue
-        elif char == "[":
-            first = _FIRST_BRACKET.match(rest)
-            out.append(first[0].replace("]", "\\]") if first else char)
-            at += first.end() - 1 if first else 0
-            inside = True
-        elif char == "(":
-            named_group = rest.startswith("(?<") and rest[3:4] not in ("=", "!")
-            out.append("(?P<" if named_group else char)
-            at += 2 if named_group else 0
-            opened.append(0)
-        elif char == ")":
-            out.append(")" * (opened.pop() if len(opened) > 1 else 0) + ")")
-        else:
-            out.append("\\Z" if char == "$" else char)
-        at += 1
-    return "".join(out) + ")" * opened[0]
-
-
-_FLAGS = re.compile(r"\(\?([imsU]+)\)")
-_NAMED_CLASS = re.compile(r"\[:(\w+):\]")
-_FIRST_BRACKET = re.compile(r"\[\^?\]")
 
 
 def fits(text: Text, value: str) -> bool:
@@ -123,12 +56,12 @@ def replaced(rewrite: RegexRewrite, value: str) -> str:
     return "".join(out)
 
 
-def _substituted(substitution: str, match: re.Match[str]) -> str:
+def _substituted(substitution: str, match: Match) -> str:
     def part(found: re.Match[str]) -> str:
         if found[1] == "\\":
             return "\\"
         number = int(found[1])
-        return (match.group(number) or "") if number <= (match.re.groups or 0) else ""
+        return (match.group(number) or "") if number <= len(match.groups()) else ""
 
     return re.sub(r"\\([0-9\\])", part, substitution)
 

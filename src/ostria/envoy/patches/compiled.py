@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from typing import Any as Untyped
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.base.regex import Regex, RegexError
+from ostria.base.regex import compiled as compiled_regex
 from ostria.engine import Engine, query
 from ostria.mesh.attachments import is_attached, order
 from ostria.mesh.traits import ClientTraits, ProxyType
@@ -117,11 +117,10 @@ def _is_meant(proxy: ProxyMatch | None, client: ClientTraits) -> bool:
     return all(pair in client.metadata for pair in proxy.metadata.items())
 
 
-@cache
-def _pattern(text: str) -> re.Pattern[str] | None:
+def _pattern(text: str) -> Regex | None:
     try:
-        return re.compile(text)
-    except re.error:
+        return compiled_regex(text)
+    except RegexError:
         return None
 
 
