@@ -77,8 +77,6 @@ def _sidecar(value: Sidecar) -> Fields:
         yield from _inbound_pool("spec.inboundConnectionPool", value.spec.inbound_connection_pool)
     for number, listener in enumerate(value.spec.egress):
         field = f"spec.egress[{number}]"
-        protocol = listener.port.protocol.upper() if listener.port else ""
-        yield field, listener.bind.startswith("unix:") or protocol == "HTTP_PROXY", NOT_YET
         yield f"{field}.port.targetPort", listener.port and listener.port.target_port, DEPRECATED
 
 

@@ -24,6 +24,7 @@ from ostria.mesh.backend_tls import REFUSED_CREDENTIAL, policies_for
 from ostria.mesh.destinations import destination, destination_told_apart, names_credentials, traffic_policy
 from ostria.mesh.endpoints import accounts, called
 from ostria.mesh.gateway_chains import passed_to
+from ostria.mesh.http_proxies import is_asked_by_name
 from ostria.mesh.inbound import inbound_of
 from ostria.mesh.localities import arranged
 from ostria.mesh.model import (
@@ -53,7 +54,8 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
     own: tuple[str, ...]
     if client.proxy_type is ProxyType.SIDECAR:
         own = (INBOUND_PASSTHROUGH, *(inbound_name(port.port) for port in inbound_of(db, client).ports))
-        if outbound_policy(db, client.sidecar, client.namespace).mode is OutboundMode.DYNAMIC_DNS:
+        policy = outbound_policy(db, client.sidecar, client.namespace)
+        if policy.mode is OutboundMode.DYNAMIC_DNS or is_asked_by_name(db, client):
             own = (DYNAMIC_DNS, *own)
     else:
         own = tuple(cluster.name for cluster in passed_to(db, client))

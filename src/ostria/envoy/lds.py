@@ -7,7 +7,7 @@ import msgspec
 from ostria.engine import Engine, query
 from ostria.envoy.access_log import LogFile
 from ostria.envoy.addresses import ANY_V4
-from ostria.envoy.clusters import connections_elsewhere
+from ostria.envoy.clusters import BLACK_HOLE, connections_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.gateways import gateway_listener
 from ostria.envoy.guards import Guards, guards_of, request_guards
@@ -21,12 +21,12 @@ from ostria.envoy.listeners import (
 )
 from ostria.mesh.gateway_chains import gateway_listeners
 from ostria.mesh.gateways import bind_addresses
+from ostria.mesh.http_proxies import LOOPBACK
 from ostria.mesh.inbound import inbound_of
 from ostria.mesh.listeners import (
     anywhere_scope,
     listener_anywhere,
     listener_at,
-    listener_of_sidecar,
     listener_scope,
     outbound_places,
     outbound_places_scope,
@@ -41,7 +41,15 @@ from ostria.mesh.model import (
     OutboundPolicy,
 )
 from ostria.mesh.services import looks_up_any
-from ostria.mesh.settings import access_log, detection_timeout, path_normalization, settings, trust_domains
+from ostria.mesh.settings import (
+    access_log,
+    detection_timeout,
+    http_proxy_port,
+    path_normalization,
+    settings,
+    trust_domains,
+)
+from ostria.mesh.sidecar_egress import listener_of_sidecar
 from ostria.mesh.sidecars import bound_addresses, outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
@@ -71,7 +79,7 @@ def scope(db: Engine, name: str) -> Scope:
     address can only be a sidecar's, unless a Gateway binds to that address.
     """
     address = name.rpartition("_")[0]
-    if not address or address == ANY_V4 or address in bind_addresses(db) or address in bound_addresses(db):
+    if not address or address == ANY_V4 or address in bind_addresses(db) or _is_named(db, address):
         return EACH
     return Scope(proxy_type=True) | listener_scope(db, address)
 
@@ -88,14 +96,21 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     if not address or not port.isdigit():
         return None
     policy = outbound_policy(db, client.sidecar, client.namespace)
-    if client.sidecar is not None and address in bound_addresses(db):
-        own = listener_of_sidecar(db, address, int(port), client)
+    if _is_named(db, address):
+        own = listener_of_sidecar(db, "" if address == ANY_V4 else address, int(port), client)
         if own is not None:
             return _outbound(db, own, policy)
     if address != ANY_V4:
         caught = listener_at(db, address, int(port), listener_scope(db, address).project(client))
         return _outbound(db, caught, policy) if caught else None
     return _outbound(db, listener_anywhere(db, int(port), anywhere_scope(db, int(port)).project(client)), policy)
+
+
+def _is_named(db: Engine, address: str) -> bool:
+    """Whether some proxies have listeners on an address because it is named for them."""
+    if address == LOOPBACK and http_proxy_port(db):
+        return True
+    return ("" if address == ANY_V4 else address) in bound_addresses(db)
 
 
 @query
@@ -147,7 +162,8 @@ def _outbound(db: Engine, listener: OutboundListener, policy: OutboundPolicy) ->
     """One of the listeners for what is called; equal for all clients that call the same there."""
     body = outbound_listener(
         listener,
-        connections_elsewhere(policy),
+        # Who connects to the listener itself has asked for no other address.
+        BLACK_HOLE if listener.bound else connections_elsewhere(policy),
         ipv6=settings(db).ipv6,
         log=log_file(db),
         looks_up=policy.proxy is None and policy.mode is OutboundMode.DYNAMIC_DNS,
@@ -156,7 +172,8 @@ def _outbound(db: Engine, listener: OutboundListener, policy: OutboundPolicy) ->
         http10=settings(db).http10,
     )
     targets = (target.cluster for route in listener.connections for target in route.targets)
-    references = _rest(policy) | _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
+    rest = _clusters(BLACK_HOLE) if listener.bound else _rest(policy)
+    references = rest | _clusters(*(cluster.name for cluster in targets if isinstance(cluster, ClusterRef)))
     if listener.http:
         references |= {(ResourceType.ROUTES, listener.http)}
     name = listener_name(listener.address or ANY_V4, listener.port)

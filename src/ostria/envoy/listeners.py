@@ -76,6 +76,8 @@ def outbound_listener(
             message.filter_chains.append(connection_chain(route, log=log))
     if listener.http:
         message.filter_chains.append(_requests(message.name, listener, log, paths, looks_up=looks_up, http10=http10))
+    if listener.asked:
+        return encode(message)
     default = next((route for route in listener.connections if route.takes_all), None)
     last = (
         connection_chain(default, log=log)
@@ -104,10 +106,12 @@ def _requests(
     looks_up: bool,
     http10: bool,
 ) -> FilterChain:
-    """The chain for what the first bytes show to be HTTP without TLS."""
+    """The chain for what the first bytes show to be HTTP without TLS; for everything where nothing else may come."""
     prefix, looks_up = f"outbound_{name}", looks_up or listener.looks_up
     http = http_by_name(Side.OUTBOUND, prefix, listener.http, log=log, looks_up=looks_up, paths=paths, http10=http10)
     chain = FilterChain(filters=[http])
+    if listener.asked:
+        return chain
     chain.filter_chain_match.transport_protocol = "raw_buffer"
     chain.filter_chain_match.application_protocols.extend(("http/1.0", *PLAINTEXT_HTTP) if http10 else PLAINTEXT_HTTP)
     return chain

@@ -11,7 +11,7 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from ostria.engine import Engine, query
 from ostria.envoy import routes
-from ostria.envoy.clusters import requests_elsewhere
+from ostria.envoy.clusters import DYNAMIC_DNS, PASSTHROUGH, requests_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, composed, fragment
 from ostria.envoy.patches import hook
 from ostria.mesh.gateways import (
@@ -21,7 +21,16 @@ from ostria.mesh.gateways import (
     no_virtual_host,
     servers_behind,
 )
-from ostria.mesh.model import ClusterRef, VirtualHost
+from ostria.mesh.http_proxies import (
+    egress_of_table,
+    host_in_table,
+    hosts_in_table,
+    is_named_table,
+    named_scope_in,
+    named_table_scope,
+    undeclared_in_table,
+)
+from ostria.mesh.model import ClusterRef, Egress, VirtualHost
 from ostria.mesh.routes import (
     is_sniffed,
     known_on,
@@ -41,6 +50,8 @@ def scope(db: Engine, name: str) -> Scope:
     """What tells clients apart for one route table."""
     if is_gateway_table(name):
         return EACH
+    if is_named_table(name):
+        return named_table_scope(db) | hook.table_scope(db, name) | hook.virtual_hosts_scope(db)
     if name.isdigit():
         return table_scope(db, int(name)) | hook.table_scope(db, name) | Scope(on_demand=True)
     host, _, port = name.rpartition(":")
@@ -51,6 +62,8 @@ def scope(db: Engine, name: str) -> Scope:
 
 def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
     """One route table, as far as the client has it."""
+    if is_named_table(name):
+        return _named_table(db, name, client)
     if name.isdigit():
         return _asking_table(db, name, client) if client.on_demand else _table(db, int(name), client)
     if is_gateway_table(name) and client.proxy_type is ProxyType.GATEWAY:
@@ -161,6 +174,9 @@ def elsewhere(db: Engine, table: str, client: ClientTraits) -> Fragment | None:
     """The virtual host at the end of a table, for all hosts that are not in it."""
     policy = outbound_policy(db, client.sidecar, client.namespace)
     cluster = requests_elsewhere(policy)
+    if cluster == PASSTHROUGH and is_named_table(table):
+        # The address that was connected to is the listener's own: the host is looked up instead.
+        cluster = DYNAMIC_DNS
     passing = {(ResourceType.CLUSTER, cluster)} if cluster and isinstance(policy.proxy, ClusterRef | None) else set()
     host, body = ("allow_any", routes.elsewhere(cluster)) if cluster else ("block_all", routes.BLOCK_ALL)
     return hook.virtual_host(db, fragment(host, body, references=frozenset(passing)), host, (table,), client)
@@ -168,10 +184,44 @@ def elsewhere(db: Engine, table: str, client: ClientTraits) -> Fragment | None:
 
 def _table_of(db: Engine, name: str, parts: list[Fragment], client: ClientTraits) -> Fragment:
     members = [part.body for part in parts]
-    head = hook.table_head(db, name, routes.route_configuration(name, []), client)
+    ignore_port = not is_named_table(name)
+    head = hook.table_head(db, name, routes.route_configuration(name, [], ignore_port=ignore_port), client)
     if head is None:
-        return composed(name, routes.route_configuration(name, members), parts)
+        return composed(name, routes.route_configuration(name, members, ignore_port=ignore_port), parts)
     return composed(name, b"".join((head.body, *members)), [head, *parts])
+
+
+# --- tables of listeners that are asked by name -------------------------------------------------------------------
+
+
+@query
+def _named_part(db: Engine, namespace: str, table: str, egress: Egress, client: ClientTraits) -> Fragment:
+    return _named(db, hosts_in_table(db, namespace, egress), table, egress, client)
+
+
+def _named(
+    db: Engine, hosts: tuple[tuple[str, int], ...], table: str, egress: Egress, client: ClientTraits
+) -> Fragment:
+    parts = []
+    for host, port in hosts:
+        found = host_in_table(db, host, port, virtual_host_scope(db, host, port).project(client), egress)
+        if found and (part := _encoded(db, found, f"{table}/{host}:{port}", (table,), client)):
+            parts.append(part)
+    return composed(table, b"".join(routes.member(part.body) for part in parts), parts)
+
+
+@query
+def _named_table(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
+    egress = egress_of_table(db, name, client)
+    if egress is None:
+        return None
+    patched = hook.virtual_hosts_scope(db)
+    parts = [
+        _named_part(db, namespace, name, egress, (named_scope_in(db, namespace) | patched).project(client))
+        for namespace in service_namespaces(db)
+    ]
+    parts.append(_named(db, undeclared_in_table(db, egress), name, egress, client))
+    return _complete(db, name, parts, client)
 
 
 # --- gateways' tables ---------------------------------------------------------------------------------------------

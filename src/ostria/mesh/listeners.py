@@ -22,6 +22,7 @@ from ostria.mesh.connections import blocks, connection_rule_scope, routed, tcp_r
 from ostria.mesh.destinations import destination_labels, destination_scope
 from ostria.mesh.endpoints import SERVICE_NAME, endpoints
 from ostria.mesh.gateway_api import mesh_connections, mesh_scope
+from ostria.mesh.http_proxies import LOOPBACK
 from ostria.mesh.inbound import CONTROLLER, MANAGED_BY
 from ostria.mesh.model import (
     ClusterRef,
@@ -45,6 +46,7 @@ from ostria.mesh.services import (
     service_scope,
     services_of,
 )
+from ostria.mesh.settings import http_proxy_port
 from ostria.mesh.sidecars import egress_for, egress_of, known_hosts, knows
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.mesh.undeclared import PORT_OF_UNDECLARED, undeclared_hosts
@@ -156,15 +158,21 @@ def outbound_places(db: Engine, client: ClientTraits) -> tuple[Place, ...]:
         found.update(_places_in(db, each, _place_scope_in(db, each).project(client)))
     if undeclared_hosts(db, PORT_OF_UNDECLARED, None):
         found.add(Place("", PORT_OF_UNDECLARED))
-    return tuple(sorted(found))
+    return tuple(sorted(found | _of_proxy(db)))
+
+
+def _of_proxy(db: Engine) -> set[Place]:
+    """Where each sidecar is an HTTP proxy to its workload."""
+    port = http_proxy_port(db)
+    return {Place(LOOPBACK, port)} if port else set()
 
 
 def _known_places(db: Engine, client: ClientTraits) -> tuple[Place, ...]:
     """What a Sidecar leaves of the places."""
     assert client.sidecar is not None
-    found: set[Place] = set()
+    found = _of_proxy(db)
     for egress in egress_of(db, client.sidecar, client.namespace):
-        if egress.address and egress.port:
+        if egress.names_all or (egress.address and egress.port):
             found.add(Place(egress.address, egress.port))
             continue
         for place in _places_by(db, egress, client):
@@ -339,26 +347,6 @@ def listener_anywhere(db: Engine, port: int, client: ClientTraits) -> OutboundLi
         origins=_origins(in_order),
         looks_up=any(part.looks_up for part in parts),
     )
-
-
-# --- where a Sidecar says -----------------------------------------------------------------------------------------
-
-
-@query
-def listener_of_sidecar(db: Engine, address: str, port: int, client: ClientTraits) -> OutboundListener | None:
-    """What a sidecar does on an address and port that its Sidecar names; None where it names none such."""
-    egress = egress_for(db, client.sidecar, client.namespace, port) if client.sidecar else None
-    if client.sidecar is None or egress is None or (egress.address, egress.port) != (address, port):
-        return None
-    reads = egress.proxied or egress.protocol.is_http or egress.protocol is Protocol.AUTO
-    passes = not egress.proxied and not egress.protocol.is_http
-    routes = disjoint(
-        route
-        for host in (sorted(known_hosts(db, egress)) if passes else ())
-        for route in connection_routes(db, host, port, connection_scope(db, host).project(client), address)
-    )
-    origins = frozenset(route.origin for route in routes if route.origin) | {client.sidecar}
-    return OutboundListener(address, port, str(port) if reads else "", routes, origins, bound=not egress.captured)
 
 
 # --- at an address ------------------------------------------------------------------------------------------------

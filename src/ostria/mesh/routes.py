@@ -84,7 +84,10 @@ def known_on(db: Engine, port: int, client: ClientTraits) -> Egress | None:
 
 def rules_for(db: Engine, host: str, port: int, client: ClientTraits) -> tuple[ObjectKey, ...]:
     """The VirtualServices that may decide for a host on a port: those that the client sees and knows, in order."""
-    egress = known_on(db, port, client)
+    return _known_rules(db, host, client, known_on(db, port, client))
+
+
+def _known_rules(db: Engine, host: str, client: ClientTraits, egress: Egress | None) -> tuple[ObjectKey, ...]:
     seen = (key for key in candidates(db, host) if is_visible(speaks_to(db, key), client.namespace))
     return tuple(key for key in seen if egress is None or knows_rule(db, egress, key))
 
@@ -96,8 +99,12 @@ def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> Virt
     The first VirtualService that has a route for this client and port decides; one that has none leaves the host to
     the next, and in the end to the service itself.
     """
+    return host_as_known(db, host, port, client, known_on(db, port, client))
+
+
+def host_as_known(db: Engine, host: str, port: int, client: ClientTraits, egress: Egress | None) -> VirtualHost | None:
+    """The virtual host of a host on a port to who knows what `egress` imports; None imports everything."""
     found = service(db, host, client.namespace)
-    egress = known_on(db, port, client)
     described = found.port(port) if found and (egress is None or knows(db, egress, host)) else None
     if found is None or described is None:
         if host not in undeclared_hosts(db, port, egress):
@@ -106,11 +113,11 @@ def virtual_host(db: Engine, host: str, port: int, client: ClientTraits) -> Virt
     elif not (described.protocol.is_http or described.protocol is Protocol.AUTO):
         return None
     else:
-        domains = _domains(db, found, port, client)
+        domains = _domains(db, found, port, client, egress)
     place = Place(MESH, port, client.namespace, client.labels)
     routes: tuple[Route, ...] = ()
     origins = set(found.origins) if found and described else set()
-    for key in rules_for(db, host, port, client):
+    for key in _known_rules(db, host, client, egress):
         if routes := http_routes(db, key, place):
             origins |= {key, *delegates_of(db, key)}
             break
@@ -137,7 +144,7 @@ def _default_route(db: Engine, found: Service, port: ServicePort, client: Client
     )
 
 
-def _domains(db: Engine, found: Service, port: int, client: ClientTraits) -> tuple[str, ...]:
+def _domains(db: Engine, found: Service, port: int, client: ClientTraits, egress: Egress | None) -> tuple[str, ...]:
     """Every way in which a client may spell a service, each spelled by one virtual host only."""
     names = _service_names(found, client.namespace)
     for alias in aliases(db, found.host):
@@ -146,12 +153,11 @@ def _domains(db: Engine, found: Service, port: int, client: ClientTraits) -> tup
     # What a ServiceEntry or a VirtualService says of such a spelling by itself goes first.
     own = [name for name in names if all(key.kind == "Service" for key in declaring(db, name))]
     own += [ip for ip in found.addresses if "/" not in ip and _first_at(db, ip) in found.origins]
-    free = [name for name in own if not _is_claimed(db, name, port, client)]
+    free = [name for name in own if not _is_claimed(db, name, port, client, egress)]
     return tuple(dict.fromkeys((found.host, *map(bracketed, free))))
 
 
-def _is_claimed(db: Engine, name: str, port: int, client: ClientTraits) -> bool:
-    egress = known_on(db, port, client)
+def _is_claimed(db: Engine, name: str, port: int, client: ClientTraits, egress: Egress | None) -> bool:
     keys = (key for key in claimants(db, name, port, egress) if is_visible(speaks_to(db, key), client.namespace))
     return any(egress is None or knows_rule(db, egress, key) for key in keys)
 

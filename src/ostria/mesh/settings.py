@@ -96,6 +96,12 @@ def forwards_to_localhost(db: Engine) -> bool:
 
 
 @query
+def http_proxy_port(db: Engine) -> int:
+    """The port on which each sidecar is an HTTP proxy to its workload; 0 is none."""
+    return mesh_config(db).proxy_http_port
+
+
+@query
 def dns_refresh_rate(db: Engine) -> int:
     """How often, in ms, proxies look a host up again that says nothing of how long its addresses are good."""
     return round(mesh_config(db).dns_refresh_rate.milliseconds)

@@ -157,12 +157,13 @@ def _policy(db: Engine, sidecar: ObjectKey, namespace: str) -> OutboundPolicy:
 
 @query
 def _addresses_of(db: Engine, sidecar: ObjectKey) -> frozenset[str]:
-    return frozenset(egress.address for egress in egress_of(db, sidecar, "")) - {""}
+    named = (egress.address for egress in egress_of(db, sidecar, "") if egress.names_all or egress.address)
+    return frozenset(named)
 
 
 @query
 def bound_addresses(db: Engine) -> frozenset[str]:
-    """The addresses on which any Sidecar has listeners of its own."""
+    """The addresses on which any Sidecar has listeners of its own; "" is that connections are caught for any."""
     return frozenset().union(*(_addresses_of(db, key) for key in by_kind(db, "Sidecar")))
 
 

@@ -37,7 +37,6 @@ ACCEPTED = frozenset(
         "mixerReportServer",
         "outboundClusterStatName",
         "policyCheckFailOpen",
-        "proxyHttpPort",
         "proxyInboundListenPort",
         "proxyListenPort",
         "serviceScopeConfigs",
@@ -188,6 +187,7 @@ class ExtensionProvider(Lenient, frozen=True):
 class MeshConfig(Lenient, frozen=True):
     """The settings, with Istio's defaults."""
 
+    proxy_http_port: Int32 = 0
     connect_timeout: Duration = Duration(10_000_000_000)
     protocol_detection_timeout: Duration | None = None
     tcp_keepalive: TcpKeepalive | None = None

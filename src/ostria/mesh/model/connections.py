@@ -42,7 +42,8 @@ class OutboundListener(NamedTuple):
     `http` is the route table for requests, where the first bytes of a connection show that it is HTTP; "" reads none.
     `looks_up` says that names of such requests may have to be looked up.
     `connections` are disjoint: no two take the same connection, and at most one takes all that are left.
-    To one that is `bound` the workload connects by itself; to others its connections are redirected.
+    To one that is `bound` the workload connects by itself; to others its connections are redirected. One that is
+    `asked` is told by each request which host and port it is for, and takes nothing but requests.
     """
 
     address: str
@@ -52,3 +53,4 @@ class OutboundListener(NamedTuple):
     origins: frozenset[ObjectKey] = frozenset()
     looks_up: bool = False
     bound: bool = False
+    asked: bool = False

@@ -44,14 +44,24 @@ class Egress(NamedTuple):
     proxied: bool = False
 
     @property
+    def is_socket(self) -> bool:
+        """Whether it listens on a Unix socket."""
+        return self.bind.startswith("unix:")
+
+    @property
+    def names_all(self) -> bool:
+        """Whether it is connected to for whatever service and port: requests say by themselves which they mean."""
+        return self.proxied or self.is_socket
+
+    @property
     def takes_the_rest(self) -> bool:
         """Whether it is for every port that no other listener names."""
-        return not self.port and not self.bind.startswith("unix:")
+        return not self.port and not self.is_socket
 
     @property
     def address(self) -> str:
         """Where it listens by itself; "" where connections are caught wherever they go."""
-        if not self.captured:
+        if not self.captured or self.is_socket:
             return self.bind or "127.0.0.1"
         return "" if self.bind in ANY else self.bind
 
