@@ -369,6 +369,15 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
         istio(
             "Sidecar",
             "s",
+            "{ingress: [{port: {number: 9080, protocol: HTTP, name: a}, captureMode: NONE}],"
+            " egress: [{port: {number: 3128, protocol: HTTP_PROXY, name: p}, captureMode: NONE, hosts: ['*/*']},"
+            " {port: {protocol: HTTP, name: u},"
+            " bind: 'unix:///run/u', hosts: ['*/*']}, {hosts: ['./*']}]}",
+            "shop",
+        ),
+        istio(
+            "Sidecar",
+            "s",
             "{egress: [{port: {number: 9080, protocol: HTTP, name: h}, hosts: ['default/*']},"
             " {hosts: ['*/*', '~/api.example.com']}],"
             " outboundTrafficPolicy: {mode: REGISTRY_ONLY}}",

@@ -67,8 +67,8 @@ def _workload_group(value: WorkloadGroup) -> Fields:
 def _sidecar(value: Sidecar) -> Fields:
     for number, ingress in enumerate(value.spec.ingress):
         field = f"spec.ingress[{number}]"
-        yield f"{field}.captureMode", ingress.capture_mode == "NONE", NOT_YET
-        yield f"{field}.bind", ingress.bind, "what is captured comes to any address of the workload"
+        captured = ingress.capture_mode != "NONE"
+        yield f"{field}.bind", ingress.bind if captured else "", "what is captured comes to any address of the workload"
         if ingress.port is not None:
             yield f"{field}.port.targetPort", ingress.port.target_port, DEPRECATED
         if ingress.connection_pool is not None:

@@ -40,6 +40,9 @@ from ostria.mesh.settings import PathNormalization
 
 VIRTUAL_INBOUND = "virtualInbound"
 _CATCH_ALL_HTTP = f"{VIRTUAL_INBOUND}-catchall-http"
+BOUND = "inbound_"
+"""What begins the names of listeners for ports that capture brings nothing to."""
+
 _BLACK_HOLE_CHAIN = f"{VIRTUAL_INBOUND}-blackhole"
 
 _TLS, _RAW = "tls", "raw_buffer"
@@ -128,6 +131,27 @@ def virtual_inbound(
             )
     listener.listener_filters.append(ORIGINAL_DESTINATION)
     listener.listener_filters.extend(_inspectors(default, (*unnamed.values(), *ports.values())))
+    return encode(listener)
+
+
+def bound_name(port: InboundPort) -> str:
+    """The name of the listener of a port that capture brings nothing to."""
+    return f"{BOUND}{listener_name(port.bind, port.port)}"
+
+
+def bound_inbound(whole: bytes, port: InboundPort) -> bytes:
+    """What `virtualInbound` would do with connections to one port, as a listener that clients connect to themselves."""
+    listener = Listener.FromString(whole)
+    own = [chain for chain in listener.filter_chains if chain.filter_chain_match.destination_port.value == port.port]
+    filters = [each for each in listener.listener_filters if each.name != ORIGINAL_DESTINATION.name]
+    listener.name = bound_name(port)
+    listener.ClearField("additional_addresses")
+    bind(listener, port.bind, port.port, ipv6=False)
+    for chain in own:
+        chain.filter_chain_match.ClearField("destination_port")
+    for field, kept in (("filter_chains", own), ("listener_filters", filters)):
+        listener.ClearField(field)
+        getattr(listener, field).extend(kept)
     return encode(listener)
 
 

@@ -11,7 +11,7 @@ from ostria.envoy.clusters import BLACK_HOLE, connections_elsewhere
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
 from ostria.envoy.gateways import gateway_listener
 from ostria.envoy.guards import Guards, guards_of, request_guards
-from ostria.envoy.inbound import VIRTUAL_INBOUND, virtual_inbound
+from ostria.envoy.inbound import BOUND, VIRTUAL_INBOUND, bound_inbound, bound_name, virtual_inbound
 from ostria.envoy.listeners import (
     DETECTION_TIMEOUT,
     VIRTUAL_OUTBOUND,
@@ -35,6 +35,7 @@ from ostria.mesh.model import (
     ClusterRef,
     GatewayListener,
     Inbound,
+    InboundPort,
     MissingDestination,
     OutboundListener,
     OutboundMode,
@@ -60,7 +61,8 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
     """All listeners of a proxy."""
     if client.proxy_type is ProxyType.GATEWAY:
         return tuple(_gateway_name(found) for found in gateway_listeners(db, client))
-    return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *_outbound_names(db, outbound_places_scope(db).project(client)))
+    bound = (bound_name(port) for port in inbound_of(db, client).ports if port.bind)
+    return (VIRTUAL_OUTBOUND, VIRTUAL_INBOUND, *bound, *_outbound_names(db, outbound_places_scope(db).project(client)))
 
 
 @query
@@ -79,7 +81,9 @@ def scope(db: Engine, name: str) -> Scope:
     address can only be a sidecar's, unless a Gateway binds to that address.
     """
     address = name.rpartition("_")[0]
-    if not address or address == ANY_V4 or address in bind_addresses(db) or _is_named(db, address):
+    if not address or name.startswith(BOUND) or address == ANY_V4:
+        return EACH
+    if address in bind_addresses(db) or _is_named(db, address):
         return EACH
     return Scope(proxy_type=True) | listener_scope(db, address)
 
@@ -92,18 +96,22 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
         return _virtual_outbound(db, outbound_policy(db, client.sidecar, client.namespace))
     if name == VIRTUAL_INBOUND:
         return _virtual_inbound(db, inbound_of(db, client), guards_of(db, client))
-    address, _, port = name.rpartition("_")
-    if not address or not port.isdigit():
+    if name.startswith(BOUND):
+        side = inbound_of(db, client)
+        port = next((each for each in side.ports if each.bind and bound_name(each) == name), None)
+        return _bound_inbound(db, side, port, guards_of(db, client)) if port else None
+    address, _, number = name.rpartition("_")
+    if not address or not number.isdigit():
         return None
     policy = outbound_policy(db, client.sidecar, client.namespace)
     if _is_named(db, address):
-        own = listener_of_sidecar(db, "" if address == ANY_V4 else address, int(port), client)
+        own = listener_of_sidecar(db, "" if address == ANY_V4 else address, int(number), client)
         if own is not None:
             return _outbound(db, own, policy)
     if address != ANY_V4:
-        caught = listener_at(db, address, int(port), listener_scope(db, address).project(client))
+        caught = listener_at(db, address, int(number), listener_scope(db, address).project(client))
         return _outbound(db, caught, policy) if caught else None
-    return _outbound(db, listener_anywhere(db, int(port), anywhere_scope(db, int(port)).project(client)), policy)
+    return _outbound(db, listener_anywhere(db, int(number), anywhere_scope(db, int(number)).project(client)), policy)
 
 
 def _is_named(db: Engine, address: str) -> bool:
@@ -139,7 +147,19 @@ def _virtual_outbound(db: Engine, policy: OutboundPolicy) -> Fragment:
 
 @query
 def _virtual_inbound(db: Engine, side: Inbound, guards: Guards) -> Fragment:
-    body = virtual_inbound(
+    captured = side._replace(ports=tuple(port for port in side.ports if not port.bind))
+    body = _inbound_body(db, captured, guards)
+    return fragment(VIRTUAL_INBOUND, body, side.origins | guards.origins, _asked(guards))
+
+
+@query
+def _bound_inbound(db: Engine, side: Inbound, port: InboundPort, guards: Guards) -> Fragment:
+    whole = _inbound_body(db, side._replace(ports=(port,), ports_tls=()), guards)
+    return fragment(bound_name(port), bound_inbound(whole, port), side.origins | guards.origins, _asked(guards))
+
+
+def _inbound_body(db: Engine, side: Inbound, guards: Guards) -> bytes:
+    return virtual_inbound(
         side,
         trust_domains=trust_domains(db),
         ipv6=settings(db).ipv6,
@@ -149,7 +169,6 @@ def _virtual_inbound(db: Engine, side: Inbound, guards: Guards) -> Fragment:
         guards=request_guards(db, guards, gateway=False),
         access=guards.access,
     )
-    return fragment(VIRTUAL_INBOUND, body, side.origins | guards.origins, _asked(guards))
 
 
 def _asked(guards: Guards) -> ClusterNames:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ostria.engine import Engine, query
 from ostria.mesh.model import EVERYTHING, Egress, Protocol, VirtualHost
-from ostria.mesh.routes import host_as_known, virtual_host_scope
+from ostria.mesh.routes import host_as_known, is_claimed, virtual_host_scope
 from ostria.mesh.services import declarations, hosts_in, service, service_namespaces
 from ostria.mesh.settings import http_proxy_port
 from ostria.mesh.sidecars import egress_of, knows
@@ -72,12 +72,21 @@ def undeclared_in_table(db: Engine, egress: Egress) -> tuple[tuple[str, int], ..
 @query
 def host_in_table(db: Engine, host: str, port: int, client: ClientTraits, egress: Egress) -> VirtualHost | None:
     """The virtual host of a host on a port in such a table. Ask with traits projected on `virtual_host_scope`."""
-    found = host_as_known(db, host, port, client, None if egress == EVERYTHING else egress)
+    known = None if egress == EVERYTHING else egress
+    found = host_as_known(db, host, port, client, known)
     if found is None:
         return None
     domains = tuple(f"{domain}:{port}" for domain in found.domains)
-    if port == _usual_port(db, host, client.namespace):
+    usual = _usual_port(db, host, client.namespace)
+    if port == usual == PORT_OF_UNDECLARED:
         domains += found.domains
+    elif port == usual:
+        # What somebody says of such a name on HTTP's own port goes first.
+        domains += tuple(
+            domain
+            for domain in found.domains
+            if not is_claimed(db, domain.strip("[]"), PORT_OF_UNDECLARED, client, known)
+        )
     return found._replace(domains=domains)
 
 

@@ -153,11 +153,12 @@ def _domains(db: Engine, found: Service, port: int, client: ClientTraits, egress
     # What a ServiceEntry or a VirtualService says of such a spelling by itself goes first.
     own = [name for name in names if all(key.kind == "Service" for key in declaring(db, name))]
     own += [ip for ip in found.addresses if "/" not in ip and _first_at(db, ip) in found.origins]
-    free = [name for name in own if not _is_claimed(db, name, port, client, egress)]
+    free = [name for name in own if not is_claimed(db, name, port, client, egress)]
     return tuple(dict.fromkeys((found.host, *map(bracketed, free))))
 
 
-def _is_claimed(db: Engine, name: str, port: int, client: ClientTraits, egress: Egress | None) -> bool:
+def is_claimed(db: Engine, name: str, port: int, client: ClientTraits, egress: Egress | None) -> bool:
+    """Whether a VirtualService speaks for a name on a port that no service has there."""
     keys = (key for key in claimants(db, name, port, egress) if is_visible(speaks_to(db, key), client.namespace))
     return any(egress is None or knows_rule(db, egress, key) for key in keys)
 

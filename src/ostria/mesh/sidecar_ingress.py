@@ -29,6 +29,7 @@ from ostria.resources import sidecar as api
 from ostria.resources.gateway import ServerTLSSettings
 
 UNIX = "unix:"
+ANY = ("0.0.0.0", "::")  # noqa: S104 - What a bind spells every address by.
 OWN_ADDRESS = ("0.0.0.0", "[::]", "")  # noqa: S104 - What an endpoint spells the workload's own address by.
 
 
@@ -40,8 +41,10 @@ def _spec(db: Engine, sidecar: ObjectKey) -> api.SidecarSpec:
 @query
 def needs_address(db: Engine, sidecar: ObjectKey) -> bool:
     """Whether the proxies that a Sidecar governs have to be told their own address."""
-    endpoints = (each.default_endpoint for each in _spec(db, sidecar).ingress if each.default_endpoint)
-    return any(endpoint.rpartition(":")[0] in OWN_ADDRESS for endpoint in endpoints)
+    listeners = _spec(db, sidecar).ingress
+    endpoints = (each.default_endpoint for each in listeners if each.default_endpoint)
+    own = any(endpoint.rpartition(":")[0] in OWN_ADDRESS for endpoint in endpoints)
+    return own or any(each.capture_mode == "NONE" for each in listeners)
 
 
 @query
@@ -57,7 +60,7 @@ def governed(
     ports = []
     for listener in listeners:
         assert listener.port is not None
-        number = listener.port.number
+        number, bind = listener.port.number, _bind(listener, addresses)
         mode, pool = peers.of_port(number), _own_pool(_spec(db, sidecar), number)
         ports.append(
             InboundPort(
@@ -65,8 +68,9 @@ def governed(
                 protocol=parse_protocol(listener.port.protocol),
                 mutual_tls=mode,
                 services=served[number].services if number in served else (),
-                endpoint=_endpoint(listener.default_endpoint, addresses),
+                endpoint=_endpoint(listener.default_endpoint, addresses) or (f"127.0.0.1:{number}" if bind else ""),
                 # Mutual TLS of the mesh goes first: what is opened twice could be read by neither.
+                bind=bind,
                 idle_timeout=pool.idle_timeout if pool else None,
                 tls=_opened(listener.tls) if mode is MutualTls.DISABLE else None,
             )
@@ -88,6 +92,16 @@ def localized(db: Engine, side: Inbound) -> Inbound:
     return side._replace(
         ports=tuple(port._replace(endpoint=port.endpoint or f"127.0.0.1:{port.port}") for port in side.ports)
     )
+
+
+def _bind(listener: api.IngressListener, addresses: tuple[str, ...]) -> str:
+    """Where a listener that nothing is captured for listens: its own address or, for any, the workload's.
+
+    It never takes every address: what the workload calls on the same port would come to it as well.
+    """
+    if listener.capture_mode != "NONE":
+        return ""
+    return listener.bind if listener.bind not in ("", *ANY) else next(iter(addresses), "127.0.0.1")
 
 
 def _opened(written: ServerTLSSettings | None) -> GatewayTls | None:

@@ -22,6 +22,7 @@ from ostria.engine import Engine, query
 from ostria.envoy import extensions
 from ostria.envoy.bootstrap_patches import BootstrapPatch
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
+from ostria.envoy.inbound import BOUND
 from ostria.envoy.patches import clusters, listeners, places, routes
 from ostria.envoy.patches.compiled import INBOUND, REMOVE, Patch, in_effect, outward
 from ostria.envoy.patches.naming import named_clusters
@@ -155,7 +156,8 @@ _VIRTUAL_PORTS = {"virtualOutbound": 15001, "virtualInbound": 15006}
 
 
 def _context(name: str, client: ClientTraits) -> str:
-    return INBOUND if name == "virtualInbound" and client.proxy_type is ProxyType.SIDECAR else outward(client)
+    inbound = name == "virtualInbound" or name.startswith(BOUND)
+    return INBOUND if inbound and client.proxy_type is ProxyType.SIDECAR else outward(client)
 
 
 # --- routes -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ class InboundPort(NamedTuple):
 
     `endpoint` is where the proxy hands on what it takes, `host:port` or `unix:` and a path; "" is the address that the
     client had connected to. `tls` is opened where the port takes no mutual TLS of the mesh. `idle_timeout` (ms) ends
-    connections that are passed on unread, once nothing has come for so long.
+    connections that are passed on unread, once nothing has come for so long. `bind` is the address on which the proxy
+    listens for the port by itself; "" is that capture brings what is sent to it.
     """
 
     port: int
@@ -33,6 +34,7 @@ class InboundPort(NamedTuple):
     endpoint: str = ""
     tls: GatewayTls | None = None
     idle_timeout: int | None = None
+    bind: str = ""
 
 
 class Inbound(NamedTuple):

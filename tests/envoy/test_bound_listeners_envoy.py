@@ -1,4 +1,4 @@
-"""Workloads that ask their sidecar by name: HTTP proxies and Unix sockets, by a real Envoy."""
+"""Listeners that one connects to by oneself: HTTP proxies, Unix sockets, ports that are not captured. Real Envoy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import pathlib
 
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.listener.v3.listener_pb2 import Listener
 
 from doubles.file_envoy import Backend, FileEnvoy, Response, file_envoy, free_port, http_get, read_response, serving
@@ -104,4 +105,41 @@ async def test_the_meshs_http_proxy_knows_everything_and_looks_up_the_rest(tmp_p
             assert (await http_get(port, "/", authority="a.example.com:81")).json()["backend"] == "here"
             answer = await http_get(port, "/", authority=f"elsewhere.localhost:{there.port}")
             assert answer.json()["backend"] == "there"
+            assert envoy.errors() == []
+
+
+INGRESS = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: own}}
+spec:
+  ingress:
+  - port: {{number: {port}, protocol: HTTP, name: http}}
+    captureMode: NONE
+    bind: 127.0.0.1
+    defaultEndpoint: 127.0.0.1:{to}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: own}}
+spec: {{mtls: {{mode: DISABLE}}}}
+"""
+
+
+async def test_a_port_that_capture_brings_nothing_to_is_listened_on(tmp_path: pathlib.Path) -> None:
+    own = Backend("own")
+    port = free_port()
+    async with serving(own):
+        mesh = Mesh(INGRESS.format(port=port, to=own.port))
+        found = sent(mesh.db, OWN, ())
+        clusters = [Cluster.FromString(body) for body in found["clusters"]]
+        for cluster in clusters:
+            cluster.ClearField("upstream_bind_config")  # Capture's own address is not there without capture.
+        found["clusters"] = [cluster.SerializeToString() for cluster in clusters]
+        bodies = {Listener.FromString(body).name: body for body in found["listeners"]}
+        captured = Listener.FromString(bodies["virtualInbound"])
+        assert port not in {chain.filter_chain_match.destination_port.value for chain in captured.filter_chains}
+        found["listeners"] = [bodies[f"inbound_127.0.0.1_{port}"]]
+        async with file_envoy(tmp_path, **found) as envoy:
+            assert (await http_get(port, "/", authority="whoever")).json()["backend"] == "own"
             assert envoy.errors() == []
