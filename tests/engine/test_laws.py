@@ -122,8 +122,8 @@ def assert_wired(db: Engine) -> None:
     for node in db.nodes():
         for dep in node.deps:
             assert id(dep) in known, f"{node.table.name}{node.args} reads a forgotten {dep.table.name}{dep.args}"
-            assert node in dep.readers
-        for reader in node.readers:
+            assert node in dep.each_reader()
+        for reader in node.each_reader():
             assert node in reader.deps
 
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_left, insort
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar
@@ -94,27 +94,38 @@ class Node:
         self.value: Any = _NEVER
         self.state = DIRTY
         self.deps: tuple[Node, ...] = ()
-        self.readers: tuple[Node, ...] | dict[Node, None] = ()
+        # Most values have one reader, for which a dict would take more than the node itself; a few have thousands.
+        self.readers: Node | tuple[Node, ...] | dict[Node, None] = ()
         self.suspects: set[Node] | None = None
         self.watch: Watch[Any] | None = None
 
     def add_reader(self, reader: Node) -> None:
         """Note who reads this value."""
-        # Most nodes have one reader, for which a dict takes five times the memory of a tuple; a few have thousands.
         readers = self.readers
-        if type(readers) is dict:
+        if isinstance(readers, dict):
             readers[reader] = None
+        elif isinstance(readers, Node):
+            if readers is not reader:
+                self.readers = (readers, reader)
+        elif not readers:
+            self.readers = reader
         elif reader not in readers:
             grown = (*readers, reader)
-            self.readers = grown if len(grown) <= 4 else dict.fromkeys(grown)
+            self.readers = grown if len(grown) <= 8 else dict.fromkeys(grown)
 
     def remove_reader(self, reader: Node) -> None:
         """Note who no longer does."""
         readers = self.readers
-        if type(readers) is dict:
+        if isinstance(readers, dict):
             readers.pop(reader, None)
+        elif isinstance(readers, Node):
+            self.readers = () if readers is reader else readers
         else:
             self.readers = tuple(other for other in readers if other is not reader)
+
+    def each_reader(self) -> Iterable[Node]:
+        """All who read this value."""
+        return (self.readers,) if isinstance(self.readers, Node) else self.readers
 
 
 class _Failure:
@@ -164,7 +175,7 @@ class Engine:
         self._epoch = 0
         self._facts: dict[Table, dict[Any, Any]] = {}
         self._buckets: dict[Table, dict[Any, _Bucket]] = {}
-        self._nodes: dict[Table, dict[Any, Node]] = {}
+        self._nodes: defaultdict[Table, dict[Any, Node]] = defaultdict(dict)
         self._reads: list[dict[Node, None]] = []
         self._running: list[Node] = []
         self._moved: dict[Node, None] = {}
@@ -251,7 +262,7 @@ class Engine:
     def _push(self, changed: Node) -> None:
         """The direct readers must run again; everything behind them is suspect."""
         pending: list[Node] = []
-        for reader in changed.readers:
+        for reader in changed.each_reader():
             if reader.state == CLEAN:
                 pending.append(reader)
                 if reader.watch is not None:
@@ -260,7 +271,7 @@ class Engine:
             reader.suspects = None
         while pending:
             node = pending.pop()
-            for reader in node.readers:
+            for reader in node.each_reader():
                 if reader.state == CLEAN:
                     reader.state = CHECK
                     reader.suspects = {node}
@@ -288,13 +299,12 @@ class Engine:
         """A recorded read of an input or index. Rooms call the table itself: `services(db, key)`."""
         if not self._reads:
             return self._ground(table, key)
-        try:
-            node = self._nodes[table][key]
-        except KeyError:
+        node = self._nodes[table].get(key)
+        if node is None:
             node = Node(table, key)
             node.value = self._ground(table, key)
             node.state = CLEAN
-            self._nodes.setdefault(table, {})[key] = node
+            self._nodes[table][key] = node
         self._reads[-1][node] = None
         return node.value
 
@@ -317,10 +327,9 @@ class Engine:
 
     def derive(self, table: Query[..., Any], args: tuple[Hashable, ...]) -> Any:
         """A recorded read of a query. Rooms call the query itself: `cluster(db, host, port)`."""
-        try:
-            node = self._nodes[table][args]
-        except KeyError:
-            node = self._nodes.setdefault(table, {}).setdefault(args, Node(table, args))
+        node = self._nodes[table].get(args)
+        if node is None:
+            node = self._nodes[table][args] = Node(table, args)
         if self._reads:
             self._reads[-1][node] = None
         if node.state != CLEAN:
@@ -380,7 +389,7 @@ class Engine:
         node.state = CLEAN
         if not equal:
             node.value = value
-            for reader in node.readers:
+            for reader in node.each_reader():
                 if reader.state != RUNNING:
                     reader.state = DIRTY
                     reader.suspects = None

@@ -29,7 +29,7 @@ def _entry(node: Node) -> dict[str, Any]:
         "watched": node.watch is not None,
         "value": repr(node.value)[:400],
         "reads": [_name(dep) for dep in node.deps],
-        "readers": sorted(_name(reader) for reader in node.readers),
+        "readers": sorted(_name(reader) for reader in node.each_reader()),
     }
 
 

@@ -74,7 +74,6 @@ def _said(db: Engine, key: ObjectKey) -> _Said | None:
     return _Said(value.spec, meta.annotations.get(IGNORE) == "true", meta.creation_timestamp or "~")
 
 
-@query
 def policies_for(db: Engine, service: ObjectKey) -> tuple[tuple[str, ObjectKey], ...]:
     """The policies that count for a service, as (port name or "" for all, policy)."""
     found: dict[str, ObjectKey] = {}

@@ -238,20 +238,20 @@ def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str
     """
     rules = [_rule(db, key) for key in chosen(db, host, namespace, labels)]
     groups = _groups(rules, port, subset)
-    policy = _policy(db, groups, nearness(db, host, namespace))
+    found = service(db, host, namespace)
+    policy = _policy(db, groups, found.nearness if found else Nearness.ANY)
     if policy.tls.credential and any(rule.spec.workload_selector for rule in rules):
         policy = policy._replace(tls=policy.tls._replace(selected=True))
     refused = _refused_tls(db, host, namespace, port, subset, labels)
     if refused is not None and policy.tls.mode in (TlsMode.AUTO, TlsMode.DISABLE):
         policy = policy._replace(tls=refused)
         groups["tls"] = refused
-    if "load_balancer" not in groups and has_affinity(db, host, namespace):
+    if "load_balancer" not in groups and found and found.affinity:
         # kubernetes.io, sessionAffinity: a client keeps to an endpoint for as long as there are the same ones.
         policy = policy._replace(balancing=LoadBalancing.RING_HASH, hash_key=HashKey("source_ip"))
     if groups.get("tls") is not None:
         return policy
     # What a DestinationRule leaves open the service's own namespace may have said (Gateway API, BackendTLSPolicy).
-    found = service(db, host, namespace)
     described = found.port(port) if found else None
     asked = backend_tls(db, found.origin, described.name) if found and described else None
     return policy._replace(tls=asked) if asked else policy
@@ -305,20 +305,6 @@ def _refused_wildcards(db: Engine, parent: str) -> tuple[ObjectKey, ...]:
     """The refused rules for all hosts under a domain: one query, since every host under it asks."""
     wildcards = wildcards_over(f"*.{parent}" if parent else "*")
     return tuple(key for wildcard in wildcards for key in refused_naming(db, wildcard))
-
-
-@query
-def has_affinity(db: Engine, host: str, namespace: str) -> bool:
-    """Whether the service itself asks that one client keeps to one endpoint."""
-    found = service(db, host, namespace)
-    return found is not None and found.affinity
-
-
-@query
-def nearness(db: Engine, host: str, namespace: str) -> Nearness:
-    """Which endpoints the service itself prefers, for a client in `namespace`."""
-    found = service(db, host, namespace)
-    return found.nearness if found else Nearness.ANY
 
 
 @query

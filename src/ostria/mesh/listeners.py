@@ -35,7 +35,7 @@ from ostria.mesh.model import (
     ServicePort,
     WeightedTarget,
 )
-from ostria.mesh.routes import known_on, rules_for
+from ostria.mesh.routes import declared_ports, known_on, rules_for
 from ostria.mesh.services import (
     age,
     at_address,
@@ -295,13 +295,8 @@ def _caught(db: Engine, host: str, port: int, client: ClientTraits) -> _Caught |
 
 
 @query
-def _is_declared_on(db: Engine, host: str, port: int) -> bool:
-    return any(found.port(port) for found in declarations(db, host))
-
-
-@query
 def _hosts_on(db: Engine, services_in: str, port: int) -> tuple[str, ...]:
-    return tuple(host for host in hosts_in(db, services_in) if _is_declared_on(db, host, port))
+    return tuple(host for host in hosts_in(db, services_in) if port in declared_ports(db, host).every)
 
 
 @query

@@ -7,6 +7,8 @@ Clients that see the same thing share one value: ask with traits projected on `v
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.destinations import destination_labels, destination_scope, traffic_policy
@@ -63,11 +65,10 @@ def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     for found in declarations(db, host):
         names += [*_service_names(found, found.namespace), *found.addresses]
     for alias in aliases(db, host):
-        namespaces |= alias.visible_in - {"*"}
+        namespaces |= {alias.namespace} | alias.visible_in - {"*"}
         names += [alias.host, *_short_names(alias.name, alias.namespace, alias.namespace)]
     claimed = [key for name in names for key in speaking(db, (MESH, name))]
     namespaces |= {found.namespace for found in declarations(db, host) if found.in_cluster}
-    namespaces |= {alias.namespace for alias in aliases(db, host)}
     namespaces = namespaces.union(*(speaks_to(db, key) - {"*"} for key in claimed))
     scope = Scope(namespaces=namespaces, labels=destination_labels(db, host), sidecar=bool(claimed))
     for key in candidates(db, host):
@@ -202,17 +203,36 @@ def is_sniffed(db: Engine, cluster: ClusterRef, namespace: str) -> bool:
 # --- the table of one port ----------------------------------------------------------------------------------------
 
 
+class DeclaredPorts(NamedTuple):
+    """The numbers of a host's ports, and of those whose requests are read through the port's shared table."""
+
+    every: frozenset[int]
+    routed: frozenset[int]
+
+
 @query
-def is_routed(db: Engine, host: str, port: int) -> bool:
-    """Whether any declaration lets the requests for a host on a port be read through the port's shared table.
+def declared_ports(db: Engine, host: str) -> DeclaredPorts:
+    """What any declaration of a host says of its ports.
 
     A port whose protocol is to be found out has a listener and a table of its own where there is an address for it.
     """
-    return any(
-        found.protocol.is_http or (found.protocol is Protocol.AUTO and not declared.addresses)
+    found = [
+        (declared, port)
         for declared in declarations(db, host)
-        if (found := declared.port(port))
+        for port in declared.ports
+        if declared.port(port.number) is port  # Of two with one number (UDP and TCP) the first counts.
+    ]
+    routed = (
+        port.number
+        for declared, port in found
+        if port.protocol.is_http or (port.protocol is Protocol.AUTO and not declared.addresses)
     )
+    return DeclaredPorts(frozenset(port.number for _, port in found), frozenset(routed))
+
+
+def is_routed(db: Engine, host: str, port: int) -> bool:
+    """Whether the requests for a host on a port are read through the port's shared table."""
+    return port in declared_ports(db, host).routed
 
 
 @query

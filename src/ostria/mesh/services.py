@@ -267,7 +267,6 @@ class Alias(NamedTuple):
     origin: ObjectKey
 
 
-@query
 def aliases(db: Engine, host: str) -> tuple[Alias, ...]:
     """The ExternalName Services that lead to a host, directly or through one another, sorted."""
     found: dict[ObjectKey, Alias] = {}

@@ -10,10 +10,11 @@ bytes share one value in the engine:
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ostria.base import ObjectKey
 
+T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -102,21 +103,38 @@ class Scope(NamedTuple):
     def __or__(self, other: object) -> Scope:
         """The scope that tells apart what either does."""
         assert isinstance(other, Scope)
+        if other in (NOBODY, self):
+            return self
+        if self == NOBODY:
+            return other
         return Scope(
             self.proxy_type or other.proxy_type,
-            None if self.namespaces is None or other.namespaces is None else self.namespaces | other.namespaces,
-            None if self.labels is None or other.labels is None else self.labels | other.labels,
+            _either(self.namespaces, other.namespaces),
+            _either(self.labels, other.labels),
             self.sidecar or other.sidecar,
             self.addresses or other.addresses,
             self.version or other.version,
-            None if self.metadata is None or other.metadata is None else self.metadata | other.metadata,
+            _either(self.metadata, other.metadata),
             self.serving or other.serving,
             self.node or other.node,
             self.dns or other.dns,
-            self.label_keys | other.label_keys,
+            self.label_keys | other.label_keys if other.label_keys else self.label_keys,
             self.locality or other.locality,
             on_demand=self.on_demand or other.on_demand,
         )
+
+
+NOBODY = Scope()
+"""All clients get the same."""
+
+
+def _either(these: frozenset[T] | None, those: frozenset[T] | None) -> frozenset[T] | None:
+    """What is in either, None being everything. What is there already is shared: a service has tens of scopes."""
+    if these is None or those is None:
+        return None
+    if those <= these:
+        return these
+    return those if these <= those else these | those
 
 
 def _among(pairs: Pairs, told_apart: frozenset[tuple[str, str]] | None, keys: frozenset[str] = frozenset()) -> Pairs:

@@ -76,7 +76,6 @@ def mesh_scope(db: Engine, service: ObjectKey) -> Scope:
     return Scope(namespaces=frozenset(consumers).union(*(_seen(db, key) for key in keys)))
 
 
-@query
 def _named(db: Engine, service: ObjectKey, kinds: tuple[str, ...]) -> tuple[ObjectKey, ...]:
     """The routes of these kinds that name a service, the oldest first."""
     keys = (key for key in naming(db, (service.kind, service.namespace, service.name)) if key.kind in kinds)
