@@ -137,3 +137,16 @@ def test_a_query_must_not_write_nor_read_unrecorded() -> None:
 def test_one_argument_has_one_spelling() -> None:
     with pytest.raises(AssertionError, match="positional"):
         members(Engine(), label="x")
+
+
+def test_equal_values_of_a_query_that_has_few_are_one_object() -> None:
+    @query(few=True)
+    def sorts(db: Engine, name: str) -> tuple[str, ...]:
+        return tuple(sorted(pods(db, name) or ()))
+
+    db = Engine()
+    put(db, pods, {"a": frozenset("xy"), "b": frozenset("xy"), "c": frozenset("z")})
+    assert sorts(db, "a") is sorts(db, "b")
+    assert sorts(db, "c") == ("z",)
+    put(db, pods, {"c": frozenset("xy")})
+    assert sorts(db, "c") is sorts(db, "a")

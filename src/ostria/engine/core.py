@@ -43,6 +43,8 @@ CLEAN, CHECK, DIRTY, RUNNING = range(4)
 
 # The value of a query that has never run; no query returns it, so the first result always counts as different.
 _NEVER: Any = object()
+# How many different values of a query that has few are remembered.
+_FEW = 4_096
 
 
 class CycleError(RuntimeError):
@@ -176,6 +178,7 @@ class Engine:
         self._facts: dict[Table, dict[Any, Any]] = {}
         self._buckets: dict[Table, dict[Any, _Bucket]] = {}
         self._nodes: defaultdict[Table, dict[Any, Node]] = defaultdict(dict)
+        self._few: defaultdict[Table, dict[Any, Any]] = defaultdict(dict)
         self._reads: list[dict[Node, None]] = []
         self._running: list[Node] = []
         self._moved: dict[Node, None] = {}
@@ -374,6 +377,8 @@ class Engine:
         value: Any
         try:
             value = query.function(self, *node.args)
+            if query.few:
+                value = self._one_of(query, value)
         except (MemoryError, RecursionError):
             # These tell of the moment, not of what the query read: nothing is learnt, the next pull tries again.
             raise
@@ -401,6 +406,13 @@ class Engine:
         self.log.append(Execution(self._epoch, query.name, node.args, outcome))
         if self._unread and not self._running:
             self._forget()
+
+    def _one_of(self, query: Query[..., Any], value: Any) -> Any:
+        """The first value of a query that was equal to this one."""
+        known = self._few[query]
+        if len(known) >= _FEW:
+            known.clear()  # They are many after all, or were others once: what is used is soon there again.
+        return known.setdefault(value, value)
 
     def _rewire(self, node: Node, reads: dict[Node, None]) -> None:
         before = node.deps

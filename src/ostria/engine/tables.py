@@ -72,11 +72,12 @@ class Index(Table, Generic[K, V, I]):
 class Query(Table, Generic[P, R]):
     """A derived value: a pure function of its arguments and of what it reads through the engine."""
 
-    __slots__ = ("function",)
+    __slots__ = ("few", "function")
 
-    def __init__(self, function: Callable[Concatenate[Engine, P], R], name: str) -> None:
+    def __init__(self, function: Callable[Concatenate[Engine, P], R], name: str, *, few: bool = False) -> None:
         super().__init__(name)
         self.function = function
+        self.few = few
 
     def __call__(self, db: Engine, *args: P.args, **kwargs: P.kwargs) -> R:
         """The value for these arguments, computed if it has to be; the read is recorded."""
@@ -89,15 +90,20 @@ class Query(Table, Generic[P, R]):
 @overload
 def query(function: Callable[Concatenate[Engine, P], R], /) -> Query[P, R]: ...
 @overload
-def query(*, name: str) -> Callable[[Callable[Concatenate[Engine, P], R]], Query[P, R]]: ...
+def query(
+    *, name: str | None = None, few: bool = False
+) -> Callable[[Callable[Concatenate[Engine, P], R]], Query[P, R]]: ...
 
 
 def query(
-    function: Callable[Concatenate[Engine, P], R] | None = None, /, *, name: str | None = None
+    function: Callable[Concatenate[Engine, P], R] | None = None, /, *, name: str | None = None, few: bool = False
 ) -> Query[P, R] | Callable[[Callable[Concatenate[Engine, P], R]], Query[P, R]]:
-    """Make a pure function `f(db, *args)` a query; its arguments must be hashable and its result immutable."""
+    """Make a pure function `f(db, *args)` a query; its arguments must be hashable and its result immutable.
+
+    `few`: it comes to the same for most arguments, and equal values are to be one object; they must be hashable.
+    """
 
     def declare(f: Callable[Concatenate[Engine, P], R]) -> Query[P, R]:
-        return Query(f, name or f"{f.__module__.removeprefix('ostria.')}.{f.__name__}")
+        return Query(f, name or f"{f.__module__.removeprefix('ostria.')}.{f.__name__}", few=few)
 
     return declare(function) if function is not None else declare

@@ -96,7 +96,7 @@ def wildcard_rules(db: Engine, parent: str) -> tuple[tuple[ObjectKey, ...], ...]
     return tuple(group for group in groups if group)
 
 
-@query
+@query(few=True)
 def destination_told_apart(db: Engine, host: str) -> Scope:
     """What tells clients apart in how they treat a host, and in which of its endpoints they take first."""
     interest = locality_interest(db, host)
@@ -118,7 +118,7 @@ def rules_for(db: Engine, host: str) -> tuple[tuple[ObjectKey, ...], ...]:
     return (exact, *(group for group in wide if group != exact)) if exact else wide
 
 
-@query
+@query(few=True)
 def destination_scope(db: Engine, host: str) -> frozenset[str]:
     """The client namespaces that may be told another destination than the rest for a host."""
     found = frozenset(key.namespace for group in rules_for(db, host) for key in group)
@@ -176,7 +176,7 @@ def rule_labels(db: Engine, namespace: str) -> frozenset[tuple[str, str]]:
     return frozenset(pair for key in rules_in(db, namespace) for pair in selector_of(db, key))
 
 
-@query
+@query(few=True)
 def destination_labels(db: Engine, host: str) -> frozenset[tuple[str, str]]:
     """The label pairs by which rules for a host choose the workloads that call it."""
     return frozenset(pair for group in rules_for(db, host) for key in group for pair in selector_of(db, key))
@@ -212,7 +212,7 @@ def chosen(db: Engine, host: str, namespace: str, labels: Labels = ()) -> tuple[
     return ()
 
 
-@query
+@query(few=True)
 def destination(db: Engine, host: str, namespace: str, labels: Labels = ()) -> Destination:
     """The subsets of a host as a client in `namespace` knows them; the oldest rule wins a name."""
     keys = chosen(db, host, namespace, labels)
@@ -414,7 +414,7 @@ def _mesh_interest(db: Engine) -> LocalityInterest:
     return LocalityInterest(bool(setting.distribute), keys)
 
 
-@query
+@query(few=True)
 def locality_interest(db: Engine, host: str) -> LocalityInterest:
     """What the choice among the endpoints of a host asks of its clients' localities."""
     near = {declared.nearness for declared in declarations(db, host)} - {Nearness.ANY}

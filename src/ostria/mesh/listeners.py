@@ -81,7 +81,7 @@ serving_at = Index("mesh.listeners.serving_at", objects, _serving)
 # --- where --------------------------------------------------------------------------------------------------------
 
 
-@query
+@query(few=True)
 def place_scope(db: Engine, host: str) -> Scope:
     """What tells clients apart in where connections to a host are caught."""
     given = any(found.allocated and not found.addresses for found in declarations(db, host))

@@ -57,7 +57,7 @@ from ostria.resources import by_kind
 NOTHING = Egress(())
 
 
-@query
+@query(few=True)
 def virtual_host_scope(db: Engine, host: str, port: int) -> Scope:
     """What tells sidecars apart that call a host on a port."""
     namespaces = service_scope(db, host) | destination_scope(db, host)
@@ -210,7 +210,7 @@ class DeclaredPorts(NamedTuple):
     routed: frozenset[int]
 
 
-@query
+@query(few=True)
 def declared_ports(db: Engine, host: str) -> DeclaredPorts:
     """What any declaration of a host says of its ports.
 

@@ -208,7 +208,7 @@ def differs_at_gateways(db: Engine, host: str) -> bool:
     return is_reached_by_address(db, host) or any(unnamed)
 
 
-@query
+@query(few=True)
 def service_scope(db: Engine, host: str) -> frozenset[str]:
     """The namespaces that may see another service behind a host than the rest does."""
     found = declarations(db, host)

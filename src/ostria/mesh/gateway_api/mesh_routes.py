@@ -68,7 +68,7 @@ def _reached(routes: tuple[Route, ...]) -> tuple[Route, ...]:
     return routes[: last + 1]
 
 
-@query
+@query(few=True)
 def mesh_scope(db: Engine, service: ObjectKey) -> Scope:
     """What tells the clients of a service apart by such routes, and by what they see behind them."""
     keys = _named(db, service, _ROUTES)
