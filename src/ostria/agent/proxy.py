@@ -8,15 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ostria.agent.dns import NameServer, resolvers
 from ostria.agent.identity import IdentityKeeper
 from ostria.agent.lines import log
 from ostria.agent.loop import Flag, Loop, readable, wait
-from ostria.agent.names import Names, NameStream
 from ostria.agent.probes import Probes
-from ostria.agent.settings import SettingsError, read
+from ostria.agent.settings import Settings, SettingsError, read
 from ostria.agent.status import StatusServer
 from ostria.agent.supervision import Envoy
 
@@ -33,21 +31,18 @@ def run(argv: Sequence[str], env: Mapping[str, str]) -> int:
     agent = _Agent(Envoy(settings, env), IdentityKeeper(argv, env, settings.root_file))
     status = StatusServer(settings, agent.envoy, agent.identity, Probes(settings, argv, env), agent)
     loop = Loop()
-    names = Names()
-    name_server = NameServer(names, resolvers(), mark=settings.mark)
     port = settings.agent_port
     try:
         listening = status.listen()
         port = settings.dns_port
-        asked = name_server.listen(port) if settings.dns_capture else []
+        answer_names = _name_server(settings) if settings.dns_capture else None
     except OSError as error:
         log("error", "the agent's port cannot be had", port=port, error=error)
         return 69
     try:
         loop.start(status.serve(loop, listening))
-        if asked:
-            name_server.start(loop, asked)
-            loop.start(NameStream(settings, names).keep())
+        if answer_names:
+            answer_names(loop)
         loop.start(agent.identity.keep())
         loop.start(agent.heed(_signals()))
         loop.start(agent.end_when_told())
@@ -55,6 +50,23 @@ def run(argv: Sequence[str], env: Mapping[str, str]) -> int:
     finally:
         agent.envoy.close()
         agent.identity.close()
+
+
+def _name_server(settings: Settings) -> Callable[[Loop], None]:
+    """Listen for questions of names, which what is returned starts to answer. Raises OSError."""
+    # Most proxies are asked none, and what is loaded counts in each of them.
+    from ostria.agent.dns import NameServer, resolvers
+    from ostria.agent.names import Names, NameStream
+
+    names = Names()
+    server = NameServer(names, resolvers(), mark=settings.mark)
+    asked = server.listen(settings.dns_port)
+
+    def start(loop: Loop) -> None:
+        server.start(loop, asked)
+        loop.start(NameStream(settings, names).keep())
+
+    return start
 
 
 class _Agent:
