@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 
@@ -9,10 +10,14 @@ import pytest
 
 from doubles.registry import registry
 from doubles.wasm_module import module
-from ostria.apps.module_fetch import FetchError, Image, credentials_for, fetch, image_of
+from ostria.apps import module_fetch
+from ostria.apps.addresses import AddressRules, networks
+from ostria.apps.module_fetch import FetchError, Image, credentials_for, image_of
 
 MODULE = module()
 SUM = hashlib.sha256(MODULE).hexdigest()
+HERE = AddressRules(allowed=networks("127.0.0.0/8"))
+fetch = functools.partial(module_fetch.fetch, rules=HERE)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +76,27 @@ def test_credentials() -> None:
     assert credentials_for("ghcr.io", b"") == ""
     with pytest.raises(FetchError):
         credentials_for("ghcr.io", b"no JSON")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]", "127.1", "0x7f000001", "[::ffff:127.0.0.1]"])
+def test_nothing_is_fetched_from_this_machine(name: str) -> None:
+    """ISTIO-SECURITY-2026-003: what is written into an object would reach what only the control plane reaches."""
+    with registry() as files:
+        files.files["/p.wasm"] = MODULE
+        for url in (f"http://{name}:{files.port}/p.wasm", f"oci://{name}:{files.port}/p:v1"):
+            with pytest.raises(FetchError, match=r"not fetched from|cannot|refused|SSL|Name or service"):
+                module_fetch.fetch(url)
+        assert files.asked == []
+
+
+def test_where_a_registry_leads_is_looked_at_as_well() -> None:
+    """ISTIO-SECURITY-2026-001: a registry named the place for tokens, and credentials went there."""
+    with registry(secured=True) as images, registry() as inside:
+        images.push("p", "v1", MODULE)
+        elsewhere = "169.254.169.254:80"
+        only = AddressRules(allowed=networks("127.0.0.1/32"))
+        for realm in (f"http://{elsewhere}/latest", f"http://127.0.0.2:{inside.port}/token"):
+            images.realm = realm
+            with pytest.raises(FetchError, match="not fetched from"):
+                module_fetch.fetch(f"oci://127.0.0.1:{images.port}/p:v1", config=images.docker_config, rules=only)
+        assert inside.asked == []

@@ -60,7 +60,10 @@ async def until(edge: Agent, expected: tuple[int, str]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_module_of_a_registry_runs_at_a_gateway(tmp_path: pathlib.Path) -> None:
+async def test_a_module_of_a_registry_runs_at_a_gateway(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OSTRIA_ALLOWED_CIDRS_IN_MODULE_URLS", "127.0.0.0/8")
     text = gateway_pod("edge", "app: edge") + "---" + WAYS_IN
     with registry(secured=True) as images:
         url = f"oci://127.0.0.1:{images.port}/team/p"

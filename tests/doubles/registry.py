@@ -17,13 +17,17 @@ USER = "reader:secret"
 
 
 class Registry:
-    """`port` is where it listens; `asked` the paths that were asked for with success."""
+    """`port` is where it listens; `asked` the paths that were asked for with success.
+
+    `realm` is where it says that tokens are given; "" is at itself.
+    """
 
     def __init__(self, *, secured: bool = False) -> None:
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.secured = secured
         self.port = 0
+        self.realm = ""
 
     def push(self, repository: str, tag: str, module: bytes, *, artifact: bool = False) -> str:
         """An image that holds a module, as a layer of its own or in an archive; returns its digest."""
@@ -68,7 +72,7 @@ def registry(*, secured: bool = False) -> Iterator[Registry]:
                 self._answer(*(200, b'{"token": "t"}') if known else (401, b""))
             elif made.secured and given != "Bearer t":
                 self.send_response(401)
-                realm = f"http://127.0.0.1:{made.port}/token"
+                realm = made.realm or f"http://127.0.0.1:{made.port}/token"
                 self.send_header("www-authenticate", f'Bearer realm="{realm}",service="r",scope="pull"')
                 self.end_headers()
             elif self.path in made.files:

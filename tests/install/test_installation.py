@@ -124,7 +124,7 @@ def test_what_is_misspelt_is_an_error_with_its_place_and_the_nearest_name() -> N
 
 def test_what_istio_has_and_has_no_effect_here_is_said_and_stops_nothing() -> None:
     text = """spec:
-  meshConfig: {extensionProviders: [{name: otel}]}
+  meshConfig: {defaultProviders: {tracing: [otel]}}
   components: {cni: {enabled: true}, ztunnel: {enabled: false}}
   values: {pilot: {traceSampling: 100}}
 """
@@ -133,7 +133,7 @@ def test_what_istio_has_and_has_no_effect_here_is_said_and_stops_nothing() -> No
     assert [(each.code, each.level, each.field) for each in problems] == [
         ("not-acted-on", Level.WARNING, "spec.components.cni"),
         ("not-acted-on", Level.WARNING, "spec.values.pilot.traceSampling"),
-        ("not-acted-on", Level.WARNING, "spec.meshConfig.extensionProviders"),
+        ("not-acted-on", Level.WARNING, "spec.meshConfig.defaultProviders"),
     ]
 
 
@@ -143,7 +143,7 @@ def test_what_istio_has_and_has_no_effect_here_is_said_and_stops_nothing() -> No
         ("values.pilot.traceSampling=1", "values.pilot.traceSampling"),
         ("components.cni.enabled=true", "components.cni"),
         ("values.global.proxy.tracer=zipkin", "values.global.proxy.tracer"),
-        ("meshConfig.extensionProviders[0].name=otel", "meshConfig.extensionProviders"),
+        ("meshConfig.defaultProviders.tracing[0]=otel", "meshConfig.defaultProviders"),
     ],
 )
 def test_on_a_command_line_too(word: str, field: str) -> None:
@@ -176,7 +176,9 @@ def test_the_variables_that_are_known_are_those_that_istiod_reads() -> None:
 
     asked: set[str] = set()
     istiod.settings_from(Recording())
-    assert asked | {"OSTRIA_LOG"} == ENVIRONMENT
+    # The log's, and those of the child that fetches modules.
+    others = {"OSTRIA_LOG", "OSTRIA_ALLOWED_CIDRS_IN_MODULE_URLS", "WASM_INSECURE_REGISTRIES"}
+    assert asked | others == ENVIRONMENT
 
 
 def test_another_kind_of_document_is_refused() -> None:

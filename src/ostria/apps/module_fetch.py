@@ -2,7 +2,9 @@
 
     {"url", "sha256", "credentials"} -> a line of JSON, {"failure"}, and behind it the module's bytes
 
-A process of its own, that ends: registries are slow and modules large, which is not the control plane's to bear.
+Where it leads is what somebody has written into an object, or what a registry answers: every address is looked at when
+it is connected to. A process of its own, that ends: registries are slow and modules large, which is not the control
+plane's to bear.
 An image holds a module as a layer of its own (https://github.com/solo-io/wasm/blob/master/spec/README.md) or as a file
 `plugin.wasm` in its last layer; how images are asked for stands in the OCI distribution specification.
 """
@@ -18,6 +20,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import sys
 import tarfile
 import urllib.error
@@ -25,6 +28,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from ostria.apps.addresses import AddressRules, networks
 
 LARGEST = 256 << 20
 """The bytes of the largest module, and of the largest layer."""
@@ -115,14 +120,15 @@ def module_in(content: bytes) -> bytes:
     raise FetchError("it holds no WebAssembly module")
 
 
-def fetch(url: str, sha256: str = "", config: bytes = b"") -> bytes:
-    """A module's bytes; raises FetchError."""
+def fetch(url: str, sha256: str = "", config: bytes = b"", rules: AddressRules | None = None) -> bytes:
+    """A module's bytes, from where the rules permit (none given: the usual ones); raises FetchError."""
+    web = _Web(rules or AddressRules())
     try:
         if url.startswith("oci://"):
-            return _from_image(image_of(url), sha256, config)
+            return _from_image(web, image_of(url), sha256, config)
         if not url.startswith(("http://", "https://")):
             raise FetchError(f'"{url}" cannot be fetched')
-        content = _get(urllib.request.Request(url))[0]  # noqa: S310 - The scheme has been looked at.
+        content = web.get(urllib.request.Request(url))  # noqa: S310 - The scheme has been looked at.
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise FetchError(f"{url}: {error}") from None
     found = module_in(content)
@@ -131,8 +137,8 @@ def fetch(url: str, sha256: str = "", config: bytes = b"") -> bytes:
     return found
 
 
-def _from_image(image: Image, sha256: str, config: bytes) -> bytes:
-    registry = _Registry(image, credentials_for(image.registry, config))
+def _from_image(web: _Web, image: Image, sha256: str, config: bytes) -> bytes:
+    registry = _Registry(web, image, credentials_for(image.registry, config))
     wanted = image.reference if image.reference.startswith("sha256:") else f"sha256:{sha256}" if sha256 else ""
     manifest, digest = registry.manifest(image.reference)
     if wanted and digest != wanted:
@@ -149,7 +155,9 @@ def _from_image(image: Image, sha256: str, config: bytes) -> bytes:
 class _Registry:
     """One repository of a registry, with the token that it asked us to get."""
 
-    def __init__(self, image: Image, credentials: str) -> None:
+    def __init__(self, web: _Web, image: Image, credentials: str) -> None:
+        self._web = web
+        self._plain = image.plain
         scheme = "http" if image.plain else "https"
         self._base = f"{scheme}://{image.registry}/v2/{image.repository}"
         self._credentials = credentials
@@ -170,12 +178,12 @@ class _Registry:
     def _ask(self, path: str, headers: Mapping[str, str]) -> bytes:
         url = f"{self._base}/{path}"
         try:
-            return _get(self._request(url, headers))[0]
+            return self._web.get(self._request(url, headers))
         except urllib.error.HTTPError as error:
             if error.code != 401 or self._authorization:
                 raise
             self._authorize(error.headers.get("www-authenticate", ""))
-        return _get(self._request(url, headers))[0]
+        return self._web.get(self._request(url, headers))
 
     def _request(self, url: str, headers: Mapping[str, str]) -> urllib.request.Request:
         request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - Ours.
@@ -195,21 +203,62 @@ class _Registry:
             return
         fields = dict(_CHALLENGE.findall(rest))
         realm = fields.pop("realm", "")
-        if not realm.startswith(("https://", "http://")):
+        if not realm.startswith(("https://", "http://") if self._plain else "https://"):
             raise FetchError(f"{self._base}: the registry says not where tokens are given")
         request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(fields)}")  # noqa: S310 - Looked at.
         if basic:
             request.add_unredirected_header("authorization", basic)
-        answer = json.loads(_get(request)[0])
+        answer = json.loads(self._web.get(request))
         self._authorization = f"Bearer {answer.get('token') or answer.get('access_token') or ''}"
 
 
-def _get(request: urllib.request.Request) -> tuple[bytes, Mapping[str, str]]:
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310 - http and https only.
-        content = response.read(LARGEST + 1)
+class _Web:
+    """What is asked over HTTP; connects to no address that the rules forbid."""
+
+    def __init__(self, rules: AddressRules) -> None:
+        def connect(address: tuple[str, int], timeout: float | None = None, *_: Any) -> socket.socket:
+            failure: OSError = OSError(f"{address[0]} has no address")
+            for family, kind, protocol, _name, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+                if not rules.permit(str(place[0])):
+                    failure = OSError(f"{place[0]} is an address that modules are not fetched from")
+                    continue
+                made = socket.socket(family, kind, protocol)
+                made.settimeout(timeout)
+                try:
+                    made.connect(place)
+                except OSError as error:
+                    made.close()
+                    failure = error
+                else:
+                    return made
+            raise failure
+
+        def connection(kind: type[http.client.HTTPConnection]) -> Any:
+            def make(host: str, **options: Any) -> http.client.HTTPConnection:
+                made = kind(host, **options)
+                # The one seam that the library has for this, for plain connections and TLS alike.
+                made._create_connection = connect  # type: ignore[attr-defined]
+                return made
+
+            return make
+
+        class Plain(urllib.request.HTTPHandler):
+            def http_open(self, request: urllib.request.Request) -> Any:
+                return self.do_open(connection(http.client.HTTPConnection), request)
+
+        class Tls(urllib.request.HTTPSHandler):
+            def https_open(self, request: urllib.request.Request) -> Any:
+                return self.do_open(connection(http.client.HTTPSConnection), request)
+
+        self._opener = urllib.request.build_opener(Plain, Tls)
+
+    def get(self, request: urllib.request.Request) -> bytes:
+        """What is answered, redirects followed."""
+        with self._opener.open(request, timeout=TIMEOUT) as response:
+            content: bytes = response.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise FetchError(f"{request.full_url}: it is larger than {LARGEST >> 20} MiB")
-        return content, dict(response.headers)
+        return content
 
 
 def _sha256(content: bytes) -> str:
@@ -220,7 +269,9 @@ def main() -> int:
     """Fetch what standard input asks for."""
     wanted = json.load(sys.stdin)
     try:
-        content = fetch(wanted["url"], wanted.get("sha256", ""), base64.b64decode(wanted.get("credentials", "")))
+        rules = AddressRules(allowed=networks(os.environ.get("OSTRIA_ALLOWED_CIDRS_IN_MODULE_URLS", "")))
+        credentials = base64.b64decode(wanted.get("credentials", ""))
+        content = fetch(wanted["url"], wanted.get("sha256", ""), credentials, rules)
         failure = ""
     except (FetchError, OSError, ValueError, KeyError) as error:
         content, failure = b"", str(error) or type(error).__name__

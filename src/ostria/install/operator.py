@@ -33,6 +33,7 @@ ENVIRONMENT = frozenset(
         "ISTIOD_CUSTOM_HOST",
         "MAX_WORKLOAD_CERT_TTL",
         "OSTRIA_ALLOWED_CIDRS_IN_JWKS_URIS",
+        "OSTRIA_ALLOWED_CIDRS_IN_MODULE_URLS",
         "OSTRIA_CA_ANNOUNCE",
         "OSTRIA_ENVOY_VERSION",
         "OSTRIA_IPV6",
@@ -46,6 +47,7 @@ ENVIRONMENT = frozenset(
         "POD_NAMESPACE",
         "REVISION",
         "ROOT_CA_DIR",
+        "WASM_INSECURE_REGISTRIES",
     )
 )
 """What istiod reads of its environment; a test holds this against what it does read."""
