@@ -50,6 +50,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
         "verify-install": Verb("verify_install", "whether what was installed is there and ready"),
         "manifest": Verb("manifest", "print the manifests that install would apply"),
         "simulate": Verb("simulate", "what becomes of a call, without making it"),
+        "gateway": Verb("gateway", "tls-check: what a client of a TLS server sees, with a grade"),
         "proxy-status": Verb("proxy_status", "whether each proxy has what it should"),
         "proxy-config": Verb("proxy_config", "what a pod's Envoy holds"),
         "istioctl": Verb("istioctl", "take a command line of istioctl's"),
