@@ -46,6 +46,8 @@ from ostria.mesh.sidecar_ingress import inbound_pool
 from ostria.mesh.sidecars import outbound_policy
 from ostria.mesh.traits import EACH, ClientTraits, ProxyType, Scope
 
+_PROTECTED = (TlsMode.SIMPLE, TlsMode.MUTUAL, TlsMode.ISTIO_MUTUAL)
+
 FIXED = (BLACK_HOLE, PASSTHROUGH)
 
 
@@ -135,7 +137,8 @@ def _outbound(db: Engine, ref: ClusterRef, client: ClientTraits) -> Fragment | N
     )
     references = frozenset() if inline else frozenset({(ResourceType.ENDPOINTS, ref.name)})
     asked = frozenset(key for _, key in policies_for(db, found.origin))
-    return fragment(ref.name, body, known.origins | found.origins | asked, references)
+    made = fragment(ref.name, body, known.origins | found.origins | asked, references)
+    return made._replace(guards=True) if policy.tls.mode in _PROTECTED else made
 
 
 def _at_sidecars(tls: ClientTls) -> ClientTls:

@@ -34,6 +34,8 @@ class Fragment(NamedTuple):
 
     `origins` are the objects whose content shaped it: the suspects when Envoy refuses it.
     `references` are the resources it names, which the same client must be able to get.
+    `guards` says that what it protects would be sent unprotected by what a client had before: where a client refuses
+    it, that goes as well.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Fragment(NamedTuple):
     version: str
     origins: frozenset[ObjectKey] = frozenset()
     references: frozenset[tuple[ResourceType, str]] = frozenset()
+    guards: bool = False
 
 
 def fragment(

@@ -573,8 +573,11 @@ class Delivery(Generic[T]):
                     continue
                 removed.append(name)
             elif setting_aside and self._is_aside(client, type, fragment):
-                aside.append(name)
-                continue
+                if not fragment.guards:
+                    aside.append(name)
+                    continue
+                # What the client had before does not protect what this would: it goes, rather than stays.
+                removed.append(name)
             elif type in _WAITING and self._must_wait(client, fragment):
                 if type is _LISTENER and debts.answer and client.working is not None:
                     # Envoy takes traffic when it has its first listeners. Those of a client in full find their clusters
