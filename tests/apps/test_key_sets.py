@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles.file_envoy import free_port
+from doubles.key_server import KeyServer, answer, key_server, leads_to
 from doubles.meshes import Mesh
 from doubles.token_issuer import TokenIssuer
 from ostria.analysis import findings
@@ -30,46 +31,10 @@ ISSUER = TokenIssuer()
 KEYS = read_key_set(ISSUER.published()).text
 
 
-class Answers:
-    """An HTTP server: what it answers by path, each a whole response or a function that gives one; what was asked."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.asked: list[str] = []
-        self.by_path: dict[str, bytes | Callable[[], bytes]] = {}
-
-    def url(self, path: str = "/keys", host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}{path}"
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            path = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
-            self.asked.append(path)
-            found = self.by_path.get(path.partition("?")[0], answer("", 404))
-            writer.write(found() if callable(found) else found)
-            if path == "/slow":
-                await asyncio.sleep(30)
-            await writer.drain()
-        writer.close()
-
-
-def answer(body: str, status: int = 200, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} x", f"content-length: {len(body.encode())}", "connection: close", *headers]
-    return "\r\n".join([*lines, "", body]).encode()
-
-
-def leads_to(url: str, status: int = 302) -> bytes:
-    return answer("", status, f"location: {url}")
-
-
 @pytest.fixture
-async def answers() -> AsyncIterator[Answers]:
-    found = Answers()
-    server = await asyncio.start_server(found.handle, "127.0.0.1", 0)
-    found.port = server.sockets[0].getsockname()[1]
-    found.by_path["/keys"] = answer(ISSUER.published())
-    yield found
-    server.close()
+async def answers() -> AsyncIterator[KeyServer]:
+    async with key_server(ISSUER.published()) as server:
+        yield server
 
 
 async def refused(source: KeySource, rules: AddressRules = HERE, bound: float = 5.0) -> str:
@@ -78,11 +43,11 @@ async def refused(source: KeySource, rules: AddressRules = HERE, bound: float = 
     return str(error.value)
 
 
-async def test_keys_come_from_their_url(answers: Answers) -> None:
+async def test_keys_come_from_their_url(answers: KeyServer) -> None:
     assert await fetch_keys(KeySource(answers.url()), 5, HERE) == KEYS
 
 
-async def test_keys_are_found_by_the_issuers_configuration(answers: Answers) -> None:
+async def test_keys_are_found_by_the_issuers_configuration(answers: KeyServer) -> None:
     well_known = "/tenant/.well-known/openid-configuration"
     answers.by_path[well_known] = answer(json.dumps({"issuer": "x", "jwks_uri": answers.url()}))
     for slash in ("", "/"):
@@ -93,7 +58,7 @@ async def test_keys_are_found_by_the_issuers_configuration(answers: Answers) -> 
     assert "no URL" in await refused(KeySource(issuer="test-issuer-1@istio.io"))
 
 
-async def test_it_follows_where_it_is_led_but_not_for_ever(answers: Answers) -> None:
+async def test_it_follows_where_it_is_led_but_not_for_ever(answers: KeyServer) -> None:
     answers.by_path["/moved"] = leads_to("/keys", 308)
     assert await fetch_keys(KeySource(answers.url("/moved")), 5, HERE) == KEYS
     answers.by_path["/round"] = leads_to(answers.url("/round"))
@@ -103,14 +68,14 @@ async def test_it_follows_where_it_is_led_but_not_for_ever(answers: Answers) -> 
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", '{"keys": 5}', "{}", '{"secret": "of somebody else"}', "\udcff"])
-async def test_what_is_no_set_of_keys_is_refused_and_not_repeated(answers: Answers, body: str) -> None:
+async def test_what_is_no_set_of_keys_is_refused_and_not_repeated(answers: KeyServer, body: str) -> None:
     """What only the control plane could ask for is not told to who wrote the object."""
     answers.by_path["/odd"] = answer("", 200).replace(b"\r\n\r\n", b"\r\n\r\n" + body.encode("utf8", "surrogateescape"))
     answers.by_path["/odd"] = answers.by_path["/odd"].replace(b"length: 0", b"length: %d" % len(body))
     assert "somebody" not in await refused(KeySource(answers.url("/odd")))
 
 
-async def test_answers_are_bounded_in_size_and_time(answers: Answers) -> None:
+async def test_answers_are_bounded_in_size_and_time(answers: KeyServer) -> None:
     answers.by_path["/large"] = answer(" " * (1 << 20))
     assert "larger than 512 KiB" in await refused(KeySource(answers.url("/large")))
     answers.by_path["/slow"] = answer("{}")[:20]
@@ -129,13 +94,13 @@ async def test_answers_are_bounded_in_size_and_time(answers: Answers) -> None:
     "host",
     ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::]", "127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]"],
 )
-async def test_it_asks_nothing_of_its_own_machine(answers: Answers, host: str) -> None:
+async def test_it_asks_nothing_of_its_own_machine(answers: KeyServer, host: str) -> None:
     """Neither by address, in whatever spelling, nor by a name that leads there, nor on being led there."""
     assert await refused(KeySource(answers.url(host=host)), AddressRules())
     assert answers.asked == []
 
 
-async def test_it_is_not_led_where_it_must_not_go(answers: Answers) -> None:
+async def test_it_is_not_led_where_it_must_not_go(answers: KeyServer) -> None:
     rules = AddressRules(allowed=networks("127.0.0.1/32"))
     answers.by_path["/away"] = leads_to(answers.url(host="127.0.0.2"))
     answers.by_path["/.well-known/openid-configuration"] = answer(
@@ -230,7 +195,7 @@ async def kept(mesh: Mesh, refresh: float = 3600.0) -> AsyncIterator[Kept]:
         running.cancel()
 
 
-async def test_a_set_is_fetched_once_for_the_mesh(answers: Answers) -> None:
+async def test_a_set_is_fetched_once_for_the_mesh(answers: KeyServer) -> None:
     mesh = Mesh(policy("a", answers.url()), policy("b", answers.url()))
     async with kept(mesh) as keys:
         await keys.sets.first_tried()
@@ -245,7 +210,7 @@ async def test_a_set_is_fetched_once_for_the_mesh(answers: Answers) -> None:
         await keys.until(lambda: keys.fact(answers.url()) is None)
 
 
-async def test_new_keys_come_by_themselves(answers: Answers) -> None:
+async def test_new_keys_come_by_themselves(answers: KeyServer) -> None:
     mesh = Mesh(policy("a", answers.url()))
     async with kept(mesh, refresh=0.01) as keys:
         await keys.until(lambda: len(answers.asked) > 3)
@@ -256,7 +221,7 @@ async def test_new_keys_come_by_themselves(answers: Answers) -> None:
         assert keys_in_force(mesh.db, KeySource(answers.url())) == read_key_set(other.published()).text
 
 
-async def test_the_last_good_keys_stand_for_a_time(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_last_good_keys_stand_for_a_time(answers: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     url = answers.url()
     mesh = Mesh(policy("a", url))
     monkeypatch.setattr(key_sets, "FIRST_PAUSE", 0.01)
@@ -280,7 +245,7 @@ async def test_the_last_good_keys_stand_for_a_time(answers: Answers, monkeypatch
         assert findings(mesh.db) == ()
 
 
-async def test_one_issuer_that_is_silent_delays_no_other(answers: Answers) -> None:
+async def test_one_issuer_that_is_silent_delays_no_other(answers: KeyServer) -> None:
     answers.by_path["/slow"] = b""
     mesh = Mesh(policy("a", answers.url("/slow")), policy("b", answers.url()))
     async with kept(mesh) as keys:

@@ -15,7 +15,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from doubles.authorities import root
@@ -23,6 +23,7 @@ from doubles.file_envoy import Response, read_response
 from doubles.pods import Pod, pod
 from ostria.agent.settings import Settings
 from ostria.apps.control_plane import ControlPlane
+from ostria.apps.key_sets import KeySettings
 from ostria.controllers.writer import MemoryWriter
 from ostria.identity.authority import load
 from ostria.identity.issuing import Policy
@@ -41,7 +42,7 @@ USUAL = Settings()
 class Mesh:
     """One mesh, and what its control plane does: `lifetime` is that of workloads' certificates, in seconds."""
 
-    def __init__(self, folder: pathlib.Path, text: str) -> None:
+    def __init__(self, folder: pathlib.Path, text: str, keys: KeySettings | None = None) -> None:
         self.folder = folder
         self.authority = load(root(), time.time())
         self.lifetime = 24 * 3600.0
@@ -60,6 +61,7 @@ class Mesh:
             writer=MemoryWriter(self.source),
             services=[self.service],
             modules=True,
+            keys=keys,
         )
 
     async def _identify(self, token: str) -> TokenIdentity | None:
@@ -124,12 +126,21 @@ class Agent:
         self.process = process
 
     async def request(
-        self, port: int, path: str, method: str = "GET", *, host: str = "127.0.0.1", source: str = ""
+        self,
+        port: int,
+        path: str,
+        method: str = "GET",
+        *,
+        host: str = "127.0.0.1",
+        source: str = "",
+        headers: Iterable[tuple[str, str]] = (),
     ) -> Response:
         """One request from within the pod; raises OSError and asyncio.IncompleteReadError."""
         reader, writer = await asyncio.open_connection(sock=self.pod.connect(host, port, source))
         try:
-            writer.write(f"{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n".encode())
+            lines = [f"{method} {path} HTTP/1.1", "host: test", "connection: close"]
+            lines += [f"{name}: {value}" for name, value in headers]
+            writer.write("\r\n".join([*lines, "", ""]).encode())
             return await read_response(reader)
         finally:
             writer.close()
@@ -166,8 +177,8 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def ground(folder: pathlib.Path, text: str = "") -> AsyncIterator[Mesh]:
-    mesh = Mesh(folder, text)
+async def ground(folder: pathlib.Path, text: str = "", *, keys: KeySettings | None = None) -> AsyncIterator[Mesh]:
+    mesh = Mesh(folder, text, keys)
     loop = asyncio.get_running_loop()
     task = loop.create_task(mesh.plane.run())
     serving = loop.create_task(mesh.plane.serving.wait())
