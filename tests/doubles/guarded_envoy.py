@@ -29,23 +29,24 @@ Prepare = Callable[[Mesh], Awaitable[None]]
 
 
 class GuardedEnvoy:
-    """`ports` are the workload's, by the name of the set of policies that guards it there."""
+    """`ports` are the workload's, by the name of the set of policies that guards it there; `bodies` what was made."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.ports: dict[str, int] = {}
+        self.bodies: dict[str, bytes] = {}
         self.envoy: FileEnvoy
 
 
-async def _inbound(policies: str, port: int, prepare: Prepare) -> tuple[dict[str, Any], str]:
+async def _inbound(policies: str, port: int, prepare: Prepare) -> tuple[bytes, str]:
     mesh = Mesh(service("b", 80, target=port, selector={"app": "b"}), pod("b", "10.0.0.1", {"app": "b"}), policies)
     await prepare(mesh)
     found = fragment(mesh.db, ResourceType.LISTENER, "virtualInbound", SIDECAR)
     assert found is not None
-    return as_dict(Listener, found.body), inbound_name(port)
+    return found.body, inbound_name(port)
 
 
-async def _gateway(policies: str, port: int, prepare: Prepare) -> tuple[dict[str, Any], str, bytes]:
+async def _gateway(policies: str, port: int, prepare: Prepare) -> tuple[bytes, str, bytes]:
     ours = service(
         "edge", 80, namespace="istio-system", ip="10.96.0.9", target=port, selector={"istio": "ingressgateway"}
     )
@@ -57,7 +58,7 @@ async def _gateway(policies: str, port: int, prepare: Prepare) -> tuple[dict[str
     ]
     assert held[0] is not None
     assert held[1] is not None
-    return as_dict(Listener, held[0].body), f"outbound|80||{_HOST}", held[1].body
+    return held[0].body, f"outbound|80||{_HOST}", held[1].body
 
 
 def _cluster(name: str, backend: Backend) -> dict[str, Any]:
@@ -88,13 +89,13 @@ async def guarded_envoy(
         listeners, clusters, routes = [], {}, []
         for name, policies in inbound.items():
             port = plan.ports[name] = free_port()
-            listener, cluster = await _inbound(policies, port, prepare)
-            listeners.append(listener | {"name": name})
+            plan.bodies[name], cluster = await _inbound(policies, port, prepare)
+            listeners.append(as_dict(Listener, plan.bodies[name]) | {"name": name})
             clusters[cluster] = _cluster(cluster, backend)
         for name, policies in (at_gateway or {}).items():
             port = plan.ports[name] = free_port()
-            listener, cluster, table = await _gateway(policies, port, prepare)
-            listeners.append(listener)
+            plan.bodies[name], cluster, table = await _gateway(policies, port, prepare)
+            listeners.append(as_dict(Listener, plan.bodies[name]))
             routes.append(table)
             clusters[cluster] = _cluster(cluster, backend)
         for name in ("InboundPassthroughCluster", "BlackHoleCluster"):

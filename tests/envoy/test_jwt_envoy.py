@@ -6,7 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import jwt
@@ -17,6 +18,10 @@ from doubles.file_envoy import Response, http_get
 from doubles.guarded_envoy import GuardedEnvoy, guarded_envoy
 from doubles.meshes import Mesh
 from doubles.token_issuer import LONG_AGO, TokenIssuer, bearer, forged
+from ostria.analysis.simulation.listeners_wire import listener
+from ostria.analysis.simulation.model import Http
+from ostria.analysis.simulation.requests import asked
+from ostria.analysis.simulation.tokens import Passed, passed
 from ostria.mesh.model import KeySource
 from ostria.mesh.request_authentication import FetchedKeys, fetched_keys_input
 
@@ -141,7 +146,27 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
 
 
 async def call(guarded: GuardedEnvoy, at: str, *headers: tuple[str, str], path: str = "/", **how: Any) -> Response:
-    return await http_get(guarded.ports[at], path, headers=headers, **how)
+    """What Envoy answers; what is said of the call without making it must be the same."""
+    response = await http_get(guarded.ports[at], path, headers=headers, **how)
+    found = said(guarded.bodies[at], headers, path, how.get("method", "GET"))
+    if found is not None and response.status != 400:
+        assert found.status == (response.status if response.status in (401, 403) else 0), found
+        if response.status == 200:
+            received = response.json()["headers"]
+            assert {name: received.get(name) for name, _ in found.headers} == dict(found.headers)
+            assert not {name for name in found.removed if name not in dict(found.headers)} & received.keys()
+    return response
+
+
+def said(body: bytes, headers: Iterable[tuple[str, str]], path: str, method: str) -> Passed | None:
+    """What is said of a request; None where it does not get as far, or nothing is asked of it."""
+    chains = (chain.handler for chain in listener(body).chains)
+    http = next(each for each in chains if isinstance(each, Http))
+    request = asked(http, authority="test", path=path, method=method, headers=headers, secure=False, port=80)
+    if request is None or http.tokens is None:
+        return None
+    found = passed(http.tokens, request, time.time())
+    return None if found.unread else found
 
 
 GOOD = ONE.token()

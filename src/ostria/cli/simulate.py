@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,7 @@ def _simulate(db: Engine, args: argparse.Namespace, namespace: str) -> Trace:
         call = call._replace(sni=args.sni)
     if args.alpn:
         call = call._replace(alpn=tuple(args.alpn.split(",")))
+    call = call._replace(now=time.time())
     return simulation.simulate(db, client, call)
 
 

@@ -42,7 +42,8 @@ class Call(NamedTuple):
     """One call. `address` is where the caller connects to, `host` what HTTP asks for (`:authority`, a port included).
 
     `alpn` None is what such a client offers by custom: Istio's names on mutual TLS, HTTP's own otherwise. `authority`
-    names who signed the client's certificate: by default the mesh's roots. `source` is the caller's address.
+    names who signed the client's certificate: by default the mesh's roots. `source` is the caller's address. `now` is
+    the moment, in seconds since 1970, at which tokens are looked at; without one their times do not count.
     """
 
     address: str
@@ -58,6 +59,7 @@ class Call(NamedTuple):
     alpn: tuple[str, ...] | None = None
     authority: str = MESH_ROOTS
     source: str = ""
+    now: float | None = None
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ class Failure(enum.StrEnum):
     TLS_ERROR = "tls_error"
     MTLS_ERROR = "mtls_error"
     PROTOCOL_ERROR = "protocol_error"
+    UNAUTHENTICATED = "unauthenticated"
     NO_VIRTUAL_HOST = "no_virtual_host"
     NO_ROUTE = "no_route"
     TLS_REDIRECT = "tls_redirect"

@@ -27,8 +27,10 @@ from ostria.analysis.simulation.model import (
     Tcp,
 )
 from ostria.analysis.simulation.routes_wire import table
+from ostria.analysis.simulation.token_gates import TokenGate
+from ostria.analysis.simulation.tokens_wire import token_gate
 
-_HTTP, _TCP = ".HttpConnectionManager", ".TcpProxy"
+_HTTP, _TCP, _TOKENS = ".HttpConnectionManager", ".TcpProxy", ".JwtAuthentication"
 
 
 def listener(body: bytes) -> Listener:
@@ -139,7 +141,16 @@ def _http(message: Untyped) -> Http:
         use_remote_address=message.use_remote_address.value,
         filters=tuple(each.name for each in message.http_filters),
         codec=HttpConnectionManager.CodecType.Name(message.codec_type),
+        tokens=next(map(_tokens, (each for each in message.http_filters if _is_token_filter(each))), None),
     )
+
+
+def _is_token_filter(message: Untyped) -> bool:
+    return bool(message.typed_config.type_url.endswith(_TOKENS))
+
+
+def _tokens(message: Untyped) -> TokenGate | None:
+    return token_gate(message.typed_config.value)
 
 
 def _tcp(message: Untyped) -> Tcp:

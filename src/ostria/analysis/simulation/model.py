@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from ostria.analysis.simulation.token_gates import TokenGate
+
 # --- comparisons --------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +279,7 @@ class Http(NamedTuple):
     use_remote_address: bool = False
     filters: tuple[str, ...] = ()
     codec: str = "AUTO"
+    tokens: TokenGate | None = None
 
 
 class Tcp(NamedTuple):

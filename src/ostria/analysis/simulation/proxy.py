@@ -58,6 +58,7 @@ from ostria.analysis.simulation.requests import (
     route_of,
     specificity,
 )
+from ostria.analysis.simulation.tokens import passed, with_headers
 
 BLACK_HOLE, BLOCK_ALL = "BlackHoleCluster", "block_all"
 
@@ -188,6 +189,13 @@ def _http(held: Holdings, outcome: Outcome, chain: Chain, http: Http) -> Outcome
     if request is None:
         outcome = outcome._replace(answer=Answer(400))
         return _failed(outcome, Failure.PROTOCOL_ERROR, f"the path {call.path} is refused")
+    if http.tokens is not None:
+        found = passed(http.tokens, request, call.now)
+        outcome = outcome._replace(unread=(*outcome.unread, *found.unread))
+        if found.status:
+            outcome = outcome._replace(answer=local(Answer(found.status), request))
+            return _failed(outcome, Failure.UNAUTHENTICATED, f"the request is refused: {found.reason}")
+        request = with_headers(request, found)
     table = http.inline or held.table(http.table)
     host = host_of(table, request.authority) if table else None
     if table is None or host is None:
@@ -203,7 +211,8 @@ def _http(held: Holdings, outcome: Outcome, chain: Chain, http: Http) -> Outcome
     if route is None:
         outcome = outcome._replace(answer=local(Answer(404), request))
         return _failed(outcome, Failure.NO_ROUTE, f"no route of {host.name} takes {request.method} {request.path}")
-    outcome = outcome._replace(route=route.name, config=route.config, unread=(*route.unread, *route.rule.unread))
+    unread = (*outcome.unread, *route.unread, *route.rule.unread)
+    outcome = outcome._replace(route=route.name, config=route.config, unread=unread)
     return _routed(held, outcome, http, table, host, route, request)
 
 

@@ -32,6 +32,7 @@ _BEFORE_ROUTES = {
     Failure.TLS_ERROR,
     Failure.MTLS_ERROR,
     Failure.PROTOCOL_ERROR,
+    Failure.UNAUTHENTICATED,
 }
 
 
@@ -144,6 +145,7 @@ def _at(
         sni=tls.sni or (call.sni if tls.mode == "PLAINTEXT" else ""),
         alpn=tls.alpn if tls.mode != "PLAINTEXT" else call.alpn,
         authority=tls.roots or call.authority,
+        now=call.now,
     )
     if here.mesh_tls:
         return resolve(Holdings.of_client(db, traits), arriving)
@@ -166,7 +168,7 @@ def _deciders(db: Engine, held: Holdings, client: ClientTraits, outcome: Outcome
     elif outcome.route_config and not outcome.virtual_host:
         found += _in_order(held.origins(ResourceType.ROUTES, outcome.route_config))
     if (outcome.failure in _BEFORE_ROUTES or not found) and outcome.listener:
-        found += _in_order(held.origins(ResourceType.LISTENER, outcome.listener))
+        found += _in_listener(held, outcome)
     for share in outcome.shares:
         found += _in_order(held.origins(ResourceType.CLUSTER, share.cluster))
     return tuple(found)
@@ -196,4 +198,12 @@ def _receivers(db: Engine, received: Received) -> tuple[ObjectKey, ...]:
     if traits is None or not received.outcome.listener:
         return (received.pod,)
     held = Holdings.of_client(db, traits)
-    return (*_in_order(held.origins(ResourceType.LISTENER, received.outcome.listener)), received.pod)
+    return (*_in_listener(held, received.outcome), received.pod)
+
+
+def _in_listener(held: Holdings, outcome: Outcome) -> list[ObjectKey]:
+    """Who shaped a listener; of one that has refused a token only those who ask for good ones."""
+    found = _in_order(held.origins(ResourceType.LISTENER, outcome.listener))
+    if outcome.failure is Failure.UNAUTHENTICATED:
+        return [key for key in found if key.kind == "RequestAuthentication"]
+    return found
