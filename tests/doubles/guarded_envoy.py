@@ -29,12 +29,14 @@ Prepare = Callable[[Mesh], Awaitable[None]]
 
 
 class GuardedEnvoy:
-    """`ports` are the workload's, by the name of the set of policies that guards it there; `bodies` what was made."""
+    """`ports` are the workload's, by the name of the set of policies that guards it there; `bodies` and
+    `tables` are what was made."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.ports: dict[str, int] = {}
         self.bodies: dict[str, bytes] = {}
+        self.tables: dict[str, bytes] = {}
         self.envoy: FileEnvoy
 
 
@@ -94,9 +96,9 @@ async def guarded_envoy(
             clusters[cluster] = _cluster(cluster, backend)
         for name, policies in (at_gateway or {}).items():
             port = plan.ports[name] = free_port()
-            plan.bodies[name], cluster, table = await _gateway(policies, port, prepare)
+            plan.bodies[name], cluster, plan.tables[name] = await _gateway(policies, port, prepare)
             listeners.append(as_dict(Listener, plan.bodies[name]))
-            routes.append(table)
+            routes.append(plan.tables[name])
             clusters[cluster] = _cluster(cluster, backend)
         for name in ("InboundPassthroughCluster", "BlackHoleCluster"):
             clusters[name] = _cluster(name, backend)

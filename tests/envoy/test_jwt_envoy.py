@@ -19,9 +19,10 @@ from doubles.guarded_envoy import GuardedEnvoy, guarded_envoy
 from doubles.meshes import Mesh
 from doubles.token_issuer import LONG_AGO, TokenIssuer, bearer, forged
 from ostria.analysis.simulation.listeners_wire import listener
-from ostria.analysis.simulation.model import Http
-from ostria.analysis.simulation.requests import asked
-from ostria.analysis.simulation.tokens import Passed, passed
+from ostria.analysis.simulation.model import Forward, Http
+from ostria.analysis.simulation.requests import Asked, asked, forwarded_path, host_of, route_of
+from ostria.analysis.simulation.routes_wire import route_table
+from ostria.analysis.simulation.tokens import Passed, passed, with_headers
 from ostria.mesh.model import KeySource
 from ostria.mesh.request_authentication import FetchedKeys, fetched_keys_input
 
@@ -148,25 +149,32 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
 async def call(guarded: GuardedEnvoy, at: str, *headers: tuple[str, str], path: str = "/", **how: Any) -> Response:
     """What Envoy answers; what is said of the call without making it must be the same."""
     response = await http_get(guarded.ports[at], path, headers=headers, **how)
-    found = said(guarded.bodies[at], headers, path, how.get("method", "GET"))
-    if found is not None and response.status != 400:
+    request, found = said(guarded.bodies[at], headers, path, how.get("method", "GET"))
+    if request is not None and found is not None and response.status != 400:
         assert found.status == (response.status if response.status in (401, 403) else 0), found
         if response.status == 200:
             received = response.json()["headers"]
             assert {name: received.get(name) for name, _ in found.headers} == dict(found.headers)
             assert not {name for name in found.removed if name not in dict(found.headers)} & received.keys()
+        if response.status == 200 and at in guarded.tables:
+            host = host_of(route_table(guarded.tables[at]), "test")
+            route = route_of(host, with_headers(request, found)) if host else None
+            assert route is not None
+            assert isinstance(route.action, Forward)
+            assert not route.rule.unread
+            assert forwarded_path(route.rule, route.action, request.path) == response.json()["path"]
     return response
 
 
-def said(body: bytes, headers: Iterable[tuple[str, str]], path: str, method: str) -> Passed | None:
-    """What is said of a request; None where it does not get as far, or nothing is asked of it."""
+def said(body: bytes, headers: Iterable[tuple[str, str]], path: str, method: str) -> tuple[Asked | None, Passed | None]:
+    """A request as filters see it, and what is said of its token; None where it does not get as far."""
     chains = (chain.handler for chain in listener(body).chains)
     http = next(each for each in chains if isinstance(each, Http))
     request = asked(http, authority="test", path=path, method=method, headers=headers, secure=False, port=80)
     if request is None or http.tokens is None:
-        return None
+        return None, None
     found = passed(http.tokens, request, time.time())
-    return None if found.unread else found
+    return request, None if found.unread else found
 
 
 GOOD = ONE.token()

@@ -61,6 +61,14 @@ class PathKind(enum.Enum):
     CONNECT = enum.auto()
 
 
+class ClaimRule(NamedTuple):
+    """What a claim of the request's token, or one of several, must be; without a text it must be there at all."""
+
+    path: tuple[str, ...]
+    text: Text | None = None
+    invert: bool = False
+
+
 class RouteRule(NamedTuple):
     """Everything that a request must be for a route to take it. `share` is that of requests it takes at all."""
 
@@ -69,6 +77,7 @@ class RouteRule(NamedTuple):
     ignore_case: bool = False
     headers: tuple[HeaderRule, ...] = ()
     query: tuple[QueryRule, ...] = ()
+    claims: tuple[ClaimRule, ...] = ()
     grpc: bool = False
     share: float = 1.0
     unread: tuple[str, ...] = ()

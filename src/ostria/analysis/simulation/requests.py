@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ostria.analysis.simulation.model import (
     AppendAction,
+    ClaimRule,
     Forward,
     HeaderChanges,
     HeaderRule,
@@ -43,13 +44,14 @@ _ALIASES = {"host": ":authority"}
 
 class Asked(NamedTuple):
     """A request as routes see it. `headers` are lower case, several of one name joined by commas; `scheme` is that of
-    the connection, or what a trusted caller says of it."""
+    the connection, or what a trusted caller says of it. `claims` are those of its verified token."""
 
     authority: str
     path: str
     method: str
     scheme: str
     headers: Mapping[str, str]
+    claims: Mapping[str, Any] = {}
 
     def value(self, name: str) -> str | None:
         """A header, or what Envoy keeps as one; None where it is not there."""
@@ -144,7 +146,18 @@ def takes(rule: RouteRule, request: Asked) -> bool:
         and _path_fits(rule, request)
         and all(_header_fits(each, request.value(each.name)) for each in rule.headers)
         and _query_fits(rule.query, request.path)
+        and all(_claim_fits(each, request.claims) != each.invert for each in rule.claims)
     )
+
+
+def _claim_fits(rule: ClaimRule, claims: Mapping[str, Any]) -> bool:
+    found: Any = claims
+    for key in rule.path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if rule.text is None:
+        return found is not None
+    several = found if isinstance(found, list | tuple) else [found]
+    return any(isinstance(each, str) and fits(rule.text, each) for each in several)
 
 
 def _path_fits(rule: RouteRule, request: Asked) -> bool:

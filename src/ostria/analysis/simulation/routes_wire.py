@@ -15,6 +15,7 @@ from envoy.extensions.filters.http.set_filter_state.v3.set_filter_state_pb2 impo
 from ostria.analysis.simulation.model import (
     AppendAction,
     Changes,
+    ClaimRule,
     CorsRule,
     Fault,
     Forward,
@@ -37,6 +38,7 @@ from ostria.analysis.simulation.model import (
     Text,
     TextKind,
 )
+from ostria.envoy.matches import JWT_FILTER, JWT_PAYLOAD
 
 _FAULT, _CORS, _ALPN = "envoy.filters.http.fault", "envoy.filters.http.cors", "istio.alpn"
 _OFFERED = "envoy.network.application_protocols"  # The filter state that says what is offered.
@@ -64,7 +66,7 @@ _TLS = {
 _QUIET_FILTERS = {_FAULT, _CORS, _ALPN}
 _READ_MATCH = {
     "prefix", "path", "safe_regex", "path_separated_prefix", "connect_matcher", "case_sensitive", "runtime_fraction",
-    "headers", "query_parameters", "grpc",
+    "headers", "query_parameters", "grpc", "dynamic_metadata",
 }  # fmt: skip
 _DEFAULT_TIMEOUT = 15_000  # Envoy: RouteAction.timeout.
 
@@ -124,6 +126,7 @@ def _route(message: Untyped) -> RouteEntry:
 
 
 def _rule(message: Untyped) -> RouteRule:
+    claims = tuple(map(_claim, message.dynamic_metadata))
     kind = message.WhichOneof("path_specifier")
     path, value = PathKind.PREFIX, ""
     if kind == "path":
@@ -145,8 +148,26 @@ def _rule(message: Untyped) -> RouteRule:
         query=tuple(map(_query_rule, message.query_parameters)),
         grpc=message.HasField("grpc"),
         share=share(fraction.default_value) if message.HasField("runtime_fraction") else 1.0,
-        unread=tuple(sorted({field.name for field, _ in message.ListFields()} - _READ_MATCH)),
+        claims=tuple(claim for claim in claims if claim is not None),
+        unread=(
+            *sorted({field.name for field, _ in message.ListFields()} - _READ_MATCH),
+            *(("dynamic_metadata",) if None in claims else ()),
+        ),
     )
+
+
+def _claim(message: Untyped) -> ClaimRule | None:
+    """What is asked of the metadata; None where that is anything but a claim, as this mesh asks for one."""
+    path = tuple(each.key for each in message.path)
+    if message.filter != JWT_FILTER or path[:1] != (JWT_PAYLOAD,):
+        return None
+    value = message.value
+    if value.present_match:
+        return ClaimRule(path[1:], None, message.invert)
+    either = value.or_match.value_matchers
+    if [each.WhichOneof("match_pattern") for each in either] != ["string_match", "list_match"]:
+        return None
+    return ClaimRule(path[1:], text(either[0].string_match), message.invert)
 
 
 def text(message: Untyped) -> Text:

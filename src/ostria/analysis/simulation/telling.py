@@ -66,7 +66,7 @@ def _steps(trace: Trace) -> Iterator[tuple[str, str]]:
             words.append(f"{found.listener} {found.chain}".strip())
         words.append(found.cluster or (f"refused: {found.detail}" if found.failure else "no proxy"))
         yield "arrives at", ", ".join(words)
-    for thing in sent.unread:
+    for thing in dict.fromkeys((*sent.unread, *(each for one in trace.received for each in one.outcome.unread))):
         yield "not evaluated", thing
 
 

@@ -95,7 +95,7 @@ def passed(gate: TokenGate, request: Asked, now: float | None) -> Passed:
 def with_headers(request: Asked, found: Passed) -> Asked:
     """The request as it goes on."""
     kept = {name: value for name, value in request.headers.items() if name not in found.removed}
-    return request._replace(headers={**kept, **dict(found.headers)})
+    return request._replace(headers={**kept, **dict(found.headers)}, claims=found.claims)
 
 
 def _is_preflight(request: Asked) -> bool:
