@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import pathlib
 import re
 import shutil
 import socket
+import ssl
 import tempfile
 import time
 from collections import defaultdict
@@ -18,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from benchmarks.report import Section, Spread
+from doubles.certificates import Authority, Identity
 from doubles.local_mesh import ROOT, LocalMesh
 from ostria import samples
 from ostria.sources.access import from_kubeconfig
@@ -25,10 +28,12 @@ from ostria.sources.api import Api, ApiError
 
 UPS = 5
 EDITS = 100
+ROTATIONS = 100
 PODS = 50
 _PROBE_EVERY = 0.001
 _BOUND = 180.0
 _RULE_PATH = "/apis/networking.istio.io/v1/namespaces/default/virtualservices/httpbin"
+_SECRETS_PATH = f"/api/v1/namespaces/{ROOT}/secrets"
 
 # The sample with a sidecar, behind the gateway.
 _FOLDER = """
@@ -41,7 +46,9 @@ kind: Gateway
 metadata: {name: web}
 spec:
   selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: bench}}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -58,6 +65,7 @@ class _Run(NamedTuple):
 
     mesh: LocalMesh
     port: int
+    tls_port: int
     up: float
     first: float
 
@@ -72,16 +80,16 @@ async def _cold() -> AsyncIterator[_Run]:
     (folder / "web.yaml").write_text(_FOLDER)
     sample = pathlib.Path(samples.__file__).parent / "manifests" / "httpbin.yaml"
     shutil.copy(sample, folder)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    ports = ("--gateway-port", str(port), "--profile", "default")
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as another:
+        port, tls_port = free.getsockname()[1], another.getsockname()[1]
+    ports = ("--gateway-port", str(port), "--gateway-tls-port", str(tls_port), "--profile", "default")
     try:
         start = time.monotonic()
         async with asyncio.TaskGroup() as group:
             up = group.create_task(mesh.ostria("up", "-d", str(folder), *ports, bound=_BOUND))
             up_at = group.create_task(_when(up))
             first = group.create_task(asyncio.to_thread(_first, port))
-        yield _Run(mesh, port, up_at.result() - start, first.result() - start)
+        yield _Run(mesh, port, tls_port, up_at.result() - start, first.result() - start)
     finally:
         await mesh.ostria("down", "--purge", "-y", code=None, bound=_BOUND)
         shutil.rmtree(home, ignore_errors=True)
@@ -144,6 +152,47 @@ def _obeyed(sock: socket.socket, where: str) -> float:
             raise TimeoutError(f"the gateway does not redirect to {where}")
         due += _PROBE_EVERY
         time.sleep(max(0.0, due - time.monotonic()))
+
+
+async def _rotations(run: _Run) -> list[float]:
+    """Milliseconds from the API's answer to each change of a gateway's Secret, until a handshake has shown it."""
+    authority = Authority()
+    pairs = [authority.issue("bench.example") for _ in range(2)]
+    delays = []
+    async with Api(from_kubeconfig((run.mesh.home / "bench" / "kubeconfig",), {})) as api:
+        secret = {"metadata": {"name": "bench"}, "type": "kubernetes.io/tls", "data": _data(pairs[1])}
+        await api.send("POST", _SECRETS_PATH, msgspec.json.encode(secret))
+        await asyncio.to_thread(_shown, run.tls_port, pairs[1])
+        for number in range(ROTATIONS):
+            pair = pairs[number % 2]
+            body = msgspec.json.encode({"data": _data(pair)})
+            await api.send("PATCH", f"{_SECRETS_PATH}/bench", body, content_type="application/merge-patch+json")
+            delays.append(_shown(run.tls_port, pair) * 1e3)
+            await asyncio.sleep(0.05)
+    return delays
+
+
+def _data(pair: Identity) -> dict[str, str]:
+    files = {"tls.crt": pair.certificate, "tls.key": pair.key}
+    return {name: base64.b64encode(content).decode() for name, content in files.items()}
+
+
+def _shown(port: int, pair: Identity) -> float:
+    """Seconds from now until the end of the first handshake in which the gateway showed this pair."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    wanted = ssl.PEM_cert_to_DER_cert(pair.certificate.decode())
+    start = time.monotonic()
+    while time.monotonic() - start < _BOUND:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=5) as raw,
+            context.wrap_socket(raw, server_hostname="bench.example") as sock,
+        ):
+            if sock.getpeercert(binary_form=True) == wanted:
+                return time.monotonic() - start
+        time.sleep(_PROBE_EVERY)
+    raise TimeoutError("the gateway does not show the new certificate")
 
 
 async def _scale(run: _Run) -> None:
@@ -229,32 +278,35 @@ def _memory(home: pathlib.Path) -> list[list[str]]:
     return rows
 
 
-async def _measure() -> tuple[list[_Run], list[float], list[list[str]]]:
+async def _measure() -> tuple[list[_Run], list[float], list[float], list[list[str]]]:
     runs = []
     for _ in range(UPS - 1):
         async with _cold() as run:
             runs.append(run)
     async with _cold() as run:
         runs.append(run)
+        rotated = await _rotations(run)
         delays = await _edits(run)
         back = {"spec": {"http": [{"route": [{"destination": {"host": "httpbin", "port": {"number": 8000}}}]}]}}
         async with Api(from_kubeconfig((run.mesh.home / "bench" / "kubeconfig",), {})) as api:
             body = msgspec.json.encode(back)
             await api.send("PATCH", _RULE_PATH, body, content_type="application/merge-patch+json")
         await _scale(run)
-        return runs, delays, _memory(run.mesh.home)
+        return runs, delays, rotated, _memory(run.mesh.home)
 
 
 def run() -> Section:
     """Meshes one after the other; the last of them is edited, and then grows."""
-    runs, delays, memory = asyncio.run(_measure())
-    spread = Spread(delays)
+    runs, delays, rotated, memory = asyncio.run(_measure())
+    spread, rotation = Spread(delays), Spread(rotated)
     who = "root" if os.geteuid() == 0 else "an ordinary user"
     rows = [
         ["`ostria up -d FOLDER`", str(UPS), f"{Spread([run.up for run in runs])} s", "seconds"],
         ["cold `up` to the first 200 (aim: 5 s)", str(UPS), f"{Spread([run.first for run in runs])} s", "seconds"],
         ["an edit is obeyed, p50 (aim: 10 ms)", str(EDITS), f"{spread.median:.1f} ms", "ms"],
         ["an edit is obeyed, p99 (aim: 30 ms)", str(EDITS), f"{spread.at(0.99):.1f} ms", "ms"],
+        ["a new certificate is shown, p50", str(ROTATIONS), f"{rotation.median:.1f} ms", "ms"],
+        ["a new certificate is shown, p99 (aim: 100 ms)", str(ROTATIONS), f"{rotation.at(0.99):.1f} ms", "ms"],
         *([name, count, f"{value} MB", "MB"] for name, count, value in memory),
     ]
     method = (
@@ -262,7 +314,9 @@ def run() -> Section:
         "VirtualService, in a namespace whose pods get sidecars. The clock starts with the command `ostria up`; the "
         "gateway is asked every 10 ms from then on. Edits: the VirtualService is patched through the API; from the "
         "API's answer to the moment at which the first request is sent that obeys it, one a millisecond on one "
-        f"connection to the gateway. Memory: proportional set size with {PODS} pods of httpbin with sidecars, each of "
-        f"which has served requests; one istiod in {ROOT}. A sidecar container is its agent and its Envoy."
+        "connection to the gateway. Certificates: the Secret that a server of the gateway names is patched through the "
+        "API; from the API's answer to the end of the first handshake that shows the new pair. Memory: "
+        f"proportional set size with {PODS} pods of httpbin with sidecars, each of which has served requests; one "
+        f"istiod in {ROOT}. A sidecar container is its agent and its Envoy."
     )
     return Section("A mesh on one machine", method, ("what", "of", "median"), [row[:3] for row in rows])
