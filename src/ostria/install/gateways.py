@@ -12,7 +12,7 @@ import msgspec
 from ostria.injection.parameters import HEALTH_PORT
 from ostria.install.installation import Installation
 from ostria.install.objects import Document, made
-from ostria.install.operator import GatewayComponent, GatewayValues
+from ostria.install.operator import GatewayComponent, GatewayValues, SecretVolume
 from ostria.install.profiles import EGRESS, INGRESS
 from ostria.install.trees import overlay
 from ostria.install.workloads import autoscaler, deployment, disruption_budget, replicas, variables
@@ -69,7 +69,7 @@ def _gateway(
             namespace,
             labels=labels,
             selector=selector,
-            pod=_pod(installation, values, labels, account),
+            pod=_pod(installation, values, labels, account, _secrets(component, values)),
             replicas=replicas(values, k8s),
             k8s=k8s,
         ),
@@ -79,7 +79,26 @@ def _gateway(
     )
 
 
-def _pod(installation: Installation, values: GatewayValues, labels: dict[str, str], account: str) -> dict[str, Any]:
+def _secrets(component: GatewayComponent, values: GatewayValues) -> tuple[SecretVolume, ...]:
+    """The Secrets that a gateway's pods mount: where people's Gateways have looked for files since Istio's first."""
+    if values.secret_volumes is not None:
+        return values.secret_volumes
+    usual = component.name.removeprefix("istio-")
+    if usual not in ("ingressgateway", "egressgateway"):
+        usual = "ingressgateway"
+    return tuple(
+        SecretVolume(f"{usual}-{what}", f"istio-{usual}-{what}", f"/etc/istio/{usual}-{what}")
+        for what in ("certs", "ca-certs")
+    )
+
+
+def _pod(
+    installation: Installation,
+    values: GatewayValues,
+    labels: dict[str, str],
+    account: str,
+    secrets: tuple[SecretVolume, ...],
+) -> dict[str, Any]:
     asked = {"sidecar.istio.io/inject": "true"}
     if installation.revision:
         asked["istio.io/rev"] = installation.revision
@@ -94,6 +113,7 @@ def _pod(installation: Installation, values: GatewayValues, labels: dict[str, st
         ],
         "env": variables(values.env),
         "resources": values.resources,
+        "volumeMounts": [{"name": each.name, "mountPath": each.mount_path, "readOnly": True} for each in secrets],
         # The template asks every 15 seconds: until the first good answer a gateway is worth asking more often.
         "startupProbe": {
             "httpGet": {"path": "/healthz/ready", "port": HEALTH_PORT},
@@ -110,6 +130,9 @@ def _pod(installation: Installation, values: GatewayValues, labels: dict[str, st
         "spec": {
             "serviceAccountName": account,
             "containers": [container],
+            "volumes": [
+                {"name": each.name, "secret": {"secretName": each.secret_name, "optional": True}} for each in secrets
+            ],
             "nodeSelector": dict(values.node_selector),
             "tolerations": list(values.tolerations),
         },

@@ -151,6 +151,14 @@ class PilotValues(Autoscaling, frozen=True):
     volumes: tuple[Json, ...] = ()
 
 
+class SecretVolume(Strict, frozen=True):
+    """A Secret of a gateway's namespace that is mounted if it is there."""
+
+    name: str
+    secret_name: str
+    mount_path: str
+
+
 class GatewayValues(Autoscaling, frozen=True):
     """`values.gateways.istio-ingressgateway` and `istio-egressgateway`: what their charts take.
 
@@ -160,12 +168,13 @@ class GatewayValues(Autoscaling, frozen=True):
     ACCEPTED: ClassVar = frozenset(
         ("additionalContainers", "configVolumes", "customService", "externalIPs", "injectionTemplate", "ipFamilies",
          "ipFamilyPolicy", "podAntiAffinityLabelSelector", "podAntiAffinityTermLabelSelector", "rollingMaxSurge",
-         "rollingMaxUnavailable", "runAsRoot", "secretVolumes", "securityContext")
+         "rollingMaxUnavailable", "runAsRoot", "securityContext")
     )  # fmt: skip
 
     enabled: bool | None = None
     env: Json = {}
     external_traffic_policy: str = ""
+    secret_volumes: tuple[SecretVolume, ...] | None = None
     ingress_ports: tuple[Json, ...] = msgspec.field(name="ingressPorts", default=())
     labels: Labels = {}
     load_balancer_ip: str = msgspec.field(name="loadBalancerIP", default="")
