@@ -221,7 +221,7 @@ def _secure(
     alpn = mesh_alpn(port.protocol, http2=http2, caller_decides=policy.pool.use_client_protocol)
     names = tls.subject_alt_names or accounts
     called = ClusterRef(service.host, port.number, subset.name if subset else "")
-    mutual = mesh_client(tls.sni or called.server_name, alpn, names)
+    mutual = mesh_client(tls.sni or called.server_name, alpn, names, tls.handshakes)
     if tls.mode is TlsMode.ISTIO_MUTUAL:
         cluster.transport_socket.CopyFrom(mutual)
     elif discovery is _Discovery.ORIGINAL:

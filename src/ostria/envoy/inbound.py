@@ -35,7 +35,7 @@ from ostria.envoy.listeners import DETECTION_TIMEOUT, apply_detection, bind, bla
 from ostria.envoy.routes import inbound_virtual_host
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, MESH_HTTP_ALPN, gateway_server, mesh_server
 from ostria.envoy.wire import encode
-from ostria.mesh.model import OPEN, Authorization, Inbound, InboundPort, MutualTls, Protocol
+from ostria.mesh.model import OPEN, Authorization, Handshakes, Inbound, InboundPort, MutualTls, Protocol
 from ostria.mesh.settings import PathNormalization
 
 VIRTUAL_INBOUND = "virtualInbound"
@@ -101,6 +101,7 @@ def virtual_inbound(
     paths: PathNormalization = PathNormalization.BASE,
     guards: RequestGuards = NO_GUARDS,
     access: Authorization = OPEN,
+    handshakes: Handshakes = Handshakes(),  # noqa: B008 - frozen.
 ) -> bytes:
     """All that is sent to a workload. Clients that take part in mutual TLS must come from one of the trust domains.
 
@@ -111,7 +112,8 @@ def virtual_inbound(
     apply_detection(listener, detection_timeout)
     if log is not None:
         listener.access_log.append(unmatched_access_log(log))
-    servers = {True: mesh_server(HTTP_ALPN, trust_domains), False: mesh_server(("istio",), trust_domains)}
+    offers = {True: HTTP_ALPN, False: ("istio",)}
+    servers = {http: mesh_server(alpn, trust_domains, handshakes) for http, alpn in offers.items()}
     ports = {port.port: port for port in inbound.ports}
     unnamed = {
         number: InboundPort(number, Protocol.AUTO, mode, ())

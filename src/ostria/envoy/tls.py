@@ -38,7 +38,7 @@ from ostria.envoy.secrets import (
     from_file,
 )
 from ostria.envoy.wire import packed
-from ostria.mesh.model import ClientTls, GatewayTls, Protocol, ServerTls
+from ostria.mesh.model import ClientTls, GatewayTls, Handshakes, Protocol, ServerTls
 
 MESH_HTTP_ALPN = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 MESH_ALPN = ("istio", *MESH_HTTP_ALPN)
@@ -50,6 +50,7 @@ _HTTP1_ALPN = ("istio-http/1.1", "istio", "http/1.1")
 _BYTES_ALPN = ("istio",)
 
 _TLS_SOCKET = "envoy.transport_sockets.tls"
+_USUAL = Handshakes()
 
 # What a mesh server accepts below TLS 1.3, where the list cannot be chosen (the same as Istio's).
 _CIPHERS = (
@@ -88,12 +89,15 @@ def mesh_alpn(protocol: Protocol, *, http2: bool, caller_decides: bool) -> tuple
     return _BYTES_ALPN
 
 
-def mesh_client(sni: str, alpn: tuple[str, ...], names: tuple[str, ...]) -> TransportSocket:
+def mesh_client(
+    sni: str, alpn: tuple[str, ...], names: tuple[str, ...], handshakes: Handshakes = _USUAL
+) -> TransportSocket:
     """Mutual TLS with the workload's identity; the server must carry one of `names` if there are any."""
     context = UpstreamTlsContext()
     context.CopyFrom(_MESH_CLIENT)
     context.sni = sni
     common = context.common_tls_context
+    _negotiated(common.tls_params, handshakes)
     common.alpn_protocols.extend(alpn)
     if names:
         default = common.combined_validation_context.default_validation_context
@@ -106,6 +110,7 @@ def host_client(tls: ClientTls, names: tuple[str, ...], *, mutual: bool, http2: 
     context = UpstreamTlsContext(sni=tls.sni)
     common = context.common_tls_context
     common.tls_params.CopyFrom(_CLIENT_PARAMETERS)
+    _negotiated(common.tls_params, tls.handshakes)
     if http2:
         common.alpn_protocols.append("h2")
     matchers = [_exactly(name) for name in tls.subject_alt_names or names]
@@ -134,11 +139,14 @@ def host_client(tls: ClientTls, names: tuple[str, ...], *, mutual: bool, http2: 
 # --- towards a client ---------------------------------------------------------------------------------------------
 
 
-def mesh_server(alpn: tuple[str, ...], trust_domains: Iterable[str]) -> TransportSocket:
+def mesh_server(
+    alpn: tuple[str, ...], trust_domains: Iterable[str], handshakes: Handshakes = _USUAL
+) -> TransportSocket:
     """Mutual TLS with the workload's identity; the client must carry a SPIFFE id of one of the trust domains."""
     context = DownstreamTlsContext()
     context.CopyFrom(_MESH_SERVER)
     common = context.common_tls_context
+    _negotiated(common.tls_params, handshakes)
     common.alpn_protocols.extend(alpn)
     default = common.combined_validation_context.default_validation_context
     for domain in trust_domains:
@@ -151,7 +159,7 @@ def gateway_server(tls: GatewayTls, alpn: tuple[str, ...], trust_domains: Iterab
     """What a server opens; what it only passes on must not come here."""
     assert tls.ends_here
     if tls.mode is ServerTls.ISTIO_MUTUAL:
-        return mesh_server(alpn, trust_domains)
+        return mesh_server(alpn, trust_domains, Handshakes(tls.min_version, tls.ciphers, tls.curves))
     context = DownstreamTlsContext()
     common = context.common_tls_context
     common.alpn_protocols.extend(alpn)
@@ -173,6 +181,17 @@ def _server_parameters(parameters: Untyped, tls: GatewayTls) -> None:
     parameters.tls_minimum_protocol_version = min(lowest, highest) if highest else lowest
     parameters.tls_maximum_protocol_version = highest
     parameters.cipher_suites.extend(tls.ciphers)
+    parameters.ecdh_curves.extend(tls.curves)
+
+
+def _negotiated(parameters: Untyped, handshakes: Handshakes) -> None:
+    """What the mesh says of handshakes, over what is usual."""
+    if handshakes.min_version:
+        parameters.tls_minimum_protocol_version = _VERSIONS[handshakes.min_version]
+    if handshakes.ciphers:
+        parameters.ClearField("cipher_suites")
+        parameters.cipher_suites.extend(handshakes.ciphers)
+    parameters.ecdh_curves.extend(handshakes.curves)
 
 
 def _check_clients(common: Untyped, tls: GatewayTls) -> None:

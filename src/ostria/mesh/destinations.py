@@ -40,7 +40,14 @@ from ostria.mesh.services import (
     visibility,
     wildcards_over,
 )
-from ostria.mesh.settings import auto_mtls, default_export_to, mesh_config, settings
+from ostria.mesh.settings import (
+    auto_mtls,
+    default_export_to,
+    mesh_config,
+    mesh_handshakes,
+    other_handshakes,
+    settings,
+)
 from ostria.mesh.traffic_policies import (
     balancing_of,
     budget_of,
@@ -254,7 +261,7 @@ def traffic_policy(db: Engine, host: str, namespace: str, port: int, subset: str
     # What a DestinationRule leaves open the service's own namespace may have said (Gateway API, BackendTLSPolicy).
     described = found.port(port) if found else None
     asked = backend_tls(db, found.origin, described.name) if found and described else None
-    return policy._replace(tls=asked) if asked else policy
+    return policy._replace(tls=_with_handshakes(db, asked)) if asked else policy
 
 
 def _groups(rules: list[api.DestinationRule], port: int, subset: str) -> dict[str, Any]:
@@ -337,12 +344,17 @@ def _policy(db: Engine, groups: Mapping[str, Any], near: Nearness) -> TrafficPol
         warmup=warmup_of(balancer),
         pool=_with_defaults(db, pool_of(groups.get("connection_pool"))),
         outliers=outliers,
-        tls=client_tls(tls) if tls else ClientTls(unspecified),
+        tls=_with_handshakes(db, client_tls(tls) if tls else ClientTls(unspecified)),
         locality=locality,
         retry_budget=budget_of(groups.get("retry_budget")),
         proxy_protocol=forwarding.version if forwarding else "",
         tunnel=tunnel_of(groups.get("tunnel")),
     )
+
+
+def _with_handshakes(db: Engine, tls: ClientTls) -> ClientTls:
+    own = tls.mode in (TlsMode.AUTO, TlsMode.ISTIO_MUTUAL)
+    return tls._replace(handshakes=mesh_handshakes(db) if own else other_handshakes(db))
 
 
 @query

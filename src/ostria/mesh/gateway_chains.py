@@ -19,12 +19,14 @@ from ostria.mesh.model import (
     GatewayChain,
     GatewayListener,
     GatewayServer,
+    GatewayTls,
     Protocol,
     ServerTls,
     WeightedTarget,
 )
 from ostria.mesh.outbound import outbound_clusters, outbound_scope
 from ostria.mesh.services import service
+from ostria.mesh.settings import mesh_handshakes, other_handshakes
 from ostria.mesh.traits import ClientTraits
 
 
@@ -70,7 +72,7 @@ def _chains(db: Engine, server: GatewayServer, client: ClientTraits) -> Iterator
             )
         return
     if is_http_server(server):
-        tls = available(db, server.tls, client.namespace) if server.tls else None
+        tls = _opened(db, server.tls, client) if server.tls else None
         yield GatewayChain(origins, encrypted=True, server_names=names, tls=tls, table=route_table(server))
         return
     for route in connections_behind(db, server, client):
@@ -78,8 +80,17 @@ def _chains(db: Engine, server: GatewayServer, client: ClientTraits) -> Iterator
         if server.tls is None:
             yield GatewayChain(who, route=route)
         else:
-            tls = available(db, server.tls, client.namespace) if server.tls.ends_here else None
+            tls = _opened(db, server.tls, client) if server.tls.ends_here else None
             yield GatewayChain(who, encrypted=True, server_names=route.server_names or names, tls=tls, route=route)
+
+
+def _opened(db: Engine, tls: GatewayTls, client: ClientTraits) -> GatewayTls:
+    """A server's TLS as this workload serves it, with what the mesh says where the server says nothing."""
+    mesh = mesh_handshakes(db) if tls.mode is ServerTls.ISTIO_MUTUAL else other_handshakes(db)
+    served = available(db, tls, client.namespace)
+    return served._replace(
+        min_version=served.min_version or mesh.min_version, ciphers=served.ciphers or mesh.ciphers, curves=mesh.curves
+    )
 
 
 def _server_names(server: GatewayServer) -> tuple[str, ...]:

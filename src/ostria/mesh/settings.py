@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Input, query
-from ostria.mesh.model import OutboundMode
+from ostria.mesh.model import Handshakes, OutboundMode
 from ostria.resources import objects
+from ostria.resources.cipher_suites import CURVES, servable
 from ostria.resources.kubernetes import ConfigMap
-from ostria.resources.mesh_config import MeshConfig, parse_mesh_config
+from ostria.resources.mesh_config import MeshConfig, TLSConfig, parse_mesh_config
 
 
 class Settings(NamedTuple):
@@ -152,3 +153,22 @@ def trust_domains(db: Engine) -> tuple[str, ...]:
     """The trust domains whose workloads are taken for what they say: the mesh's own and its aliases."""
     config = mesh_config(db)
     return (config.trust_domain, *config.trust_domain_aliases)
+
+
+@query
+def mesh_handshakes(db: Engine) -> Handshakes:
+    """What MeshConfig says of the mesh's own mutual TLS (meshMTLS)."""
+    return _handshakes(mesh_config(db).mesh_mtls)
+
+
+@query
+def other_handshakes(db: Engine) -> Handshakes:
+    """What MeshConfig says of all other TLS that proxies speak (tlsDefaults), which is suites and curves only."""
+    return _handshakes(mesh_config(db).tls_defaults)._replace(min_version="")
+
+
+def _handshakes(config: TLSConfig | None) -> Handshakes:
+    if config is None:
+        return Handshakes()
+    curves = tuple(dict.fromkeys(curve for curve in config.ecdh_curves if curve in CURVES))
+    return Handshakes(config.min_protocol_version.removeprefix("TLS_AUTO"), servable(config.cipher_suites), curves)

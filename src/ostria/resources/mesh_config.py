@@ -7,7 +7,7 @@ reported. Nothing here knows where the ConfigMap lies or which one counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from typing import Literal
 
@@ -16,6 +16,7 @@ import msgspec
 from ostria.base import Level, Problem
 from ostria.base.durations import Duration
 from ostria.base.yaml import Document, field_path, read_documents
+from ostria.resources.cipher_suites import CURVES, nearest_suites, suite_name
 from ostria.resources.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
 from ostria.resources.fields import check, decode_duration, fields_of, nearest
 from ostria.resources.shapes import Int32, Labels, Lenient, Strict, UInt32
@@ -41,7 +42,6 @@ ACCEPTED = frozenset(
         "proxyListenPort",
         "serviceScopeConfigs",
         "serviceSettings",
-        "tlsDefaults",
         "verifyCertificateAtClient",
     )
 )
@@ -218,6 +218,7 @@ class MeshConfig(Lenient, frozen=True):
     path_normalization: PathNormalization = PathNormalization()
     default_http_retry_policy: HTTPRetry | None = None
     mesh_mtls: TLSConfig | None = msgspec.field(name="meshMTLS", default=None)
+    tls_defaults: TLSConfig | None = None
 
 
 DEFAULT = MeshConfig()
@@ -254,7 +255,27 @@ def parse_mesh_config(text: str) -> tuple[MeshConfig, tuple[Problem, ...]]:
     problems += _unknown(document)
     if any(problem.level is Level.ERROR for problem in problems):
         return DEFAULT, tuple(problems)
-    return msgspec.convert(checked, MeshConfig, dec_hook=decode_duration), tuple(problems)
+    config = msgspec.convert(checked, MeshConfig, dec_hook=decode_duration)
+    problems += _handshakes(document, "meshMTLS", config.mesh_mtls)
+    problems += _handshakes(document, "tlsDefaults", config.tls_defaults)
+    return config, tuple(problems)
+
+
+def _handshakes(document: Document, field: str, config: TLSConfig | None) -> Iterator[Problem]:
+    """The names of suites and curves that Envoy does not know; they are left out."""
+    for name, values in (("cipherSuites", config.cipher_suites), ("ecdhCurves", config.ecdh_curves)) if config else ():
+        for at, value in enumerate(values):
+            if (suite_name(value) is None) if name == "cipherSuites" else (value not in CURVES):
+                code = "unknown-cipher-suite" if name == "cipherSuites" else "invalid-value"
+                near = " or ".join(nearest_suites(value)) if name == "cipherSuites" else ", ".join(sorted(CURVES))
+                yield Problem(
+                    code,
+                    Level.WARNING,
+                    f'"{value[:60]}" is not known to Envoy: it is left out',
+                    field=field_path((field, name, at)),
+                    origin=document.origin((field, name, at)),
+                    hint=f"it knows {near}" if near else "",
+                )
 
 
 def _unknown(document: Document) -> list[Problem]:

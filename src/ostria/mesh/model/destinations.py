@@ -43,6 +43,15 @@ class TlsMode(enum.StrEnum):
     ISTIO_MUTUAL = "istio_mutual"
 
 
+class Handshakes(NamedTuple):
+    """What the mesh says of all handshakes of a kind: the least version ("TLSV1_3", "" is the default), the suites of
+    TLS 1.2 and below and the curves, () for those that there are anyway."""
+
+    min_version: str = ""
+    ciphers: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
+
+
 class ClientTls(NamedTuple):
     """TLS towards a destination."""
 
@@ -56,6 +65,7 @@ class ClientTls(NamedTuple):
     insecure_skip_verify: bool = False
     signers: str = ""  # Authorities in PEM, where they are known by their text and not by where they lie.
     revoked: str = ""  # A file with a list of revoked certificates.
+    handshakes: Handshakes = Handshakes()
     selected: bool = False  # Whether the credential is for the workloads that its rule selects, sidecars among them.
 
 

@@ -31,7 +31,7 @@ class GatewayTls(NamedTuple):
     `more_credentials` are for clients that take another kind of key. Clients are checked against the authorities of
     `authorities_credential`, else of `credential`, or of the file; and if hashes are given, by one of them (of the key
     in base64, of the certificate in hex). The versions are spelled as in TLSV1_2, "" is the default.
-    `ciphers` are names that Envoy takes.
+    `ciphers` and `curves` are names that Envoy takes.
     `signers` are authorities in PEM, where they are known by their text and not by where they lie. `granted` says that
     whoever named the credentials has found that it may.
     """
@@ -50,6 +50,7 @@ class GatewayTls(NamedTuple):
     signers: str = ""
     key_hashes: tuple[str, ...] = ()
     certificate_hashes: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
     granted: bool = False
 
     @property
