@@ -8,30 +8,13 @@ import pathlib
 
 import pytest
 
-from doubles.agents import Agent, gateway_pod, ground
+from doubles.agents import ANSWERING_GATEWAY, Agent, ground
 from doubles.registry import registry
 from doubles.wasm_module import module
 from ostria.base import ObjectKey
 
 pytestmark = pytest.mark.envoy
 
-WAYS_IN = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  selector: {app: edge}
-  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: edge}
-spec:
-  hosts: ['*']
-  gateways: [edge]
-  http: [{directResponse: {status: 200}}]
----
-"""
 SECRET = "{apiVersion: v1, kind: Secret, metadata: {name: pull}, data: {.dockerconfigjson: '%s'}}"
 
 
@@ -64,10 +47,13 @@ async def test_a_module_of_a_registry_runs_at_a_gateway(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OSTRIA_ALLOWED_CIDRS_IN_MODULE_URLS", "127.0.0.0/8")
-    text = gateway_pod("edge", "app: edge") + "---" + WAYS_IN
     with registry(secured=True) as images:
         url = f"oci://127.0.0.1:{images.port}/team/p"
-        async with asyncio.timeout(100), ground(tmp_path, text) as mesh, mesh.agent("edge", role="router") as edge:
+        async with (
+            asyncio.timeout(100),
+            ground(tmp_path, ANSWERING_GATEWAY) as mesh,
+            mesh.agent("edge", role="router") as edge,
+        ):
             await edge.ready()
             await until(edge, (200, ""))
             # Nobody has pushed it yet: all is refused, or passes, as the plugin says.

@@ -9,7 +9,7 @@ import pathlib
 
 import pytest
 
-from doubles.agents import gateway_pod, ground
+from doubles.agents import ANSWERING_GATEWAY, ground
 from doubles.control_planes import control_plane
 from doubles.envoy_process import EnvoyProcess
 from doubles.meshes import pod, service
@@ -178,27 +178,10 @@ LIMIT = """
     operation: MERGE
     value: {response_headers_to_add: [{header: {key: x-patched, value: "yes"}}]}
 """
-WAYS_IN = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  selector: {app: edge}
-  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: edge}
-spec:
-  hosts: ['*']
-  gateways: [edge]
-  http: [{directResponse: {status: 200}}]
----
-"""
 
 
 async def test_a_filter_and_a_header_as_istios_pages_write_them_do_what_they_say(tmp_path: pathlib.Path) -> None:
-    text = "---".join((gateway_pod("edge", "app: edge"), WAYS_IN, envoy_filter(LIMIT)))
+    text = "---".join((ANSWERING_GATEWAY, envoy_filter(LIMIT)))
     async with asyncio.timeout(60), ground(tmp_path, text) as mesh, mesh.agent("edge", role="router") as edge:
         await edge.ready()
         while not await edge.status(8080, "/"):

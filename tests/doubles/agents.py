@@ -198,3 +198,24 @@ def gateway_pod(name: str, labels: str = "") -> str:
     """The Pod of a gateway."""
     meta = f"{{name: {name}, labels: {{{labels}}}, annotations: {{inject.istio.io/templates: gateway}}}}"
     return f"apiVersion: v1\nkind: Pod\nmetadata: {meta}\n"
+
+
+ANSWERING_GATEWAY = f"""{gateway_pod("edge", "app: edge")}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: edge}}
+spec:
+  selector: {{app: edge}}
+  servers: [{{port: {{number: 8080, name: http, protocol: HTTP}}, hosts: ['*']}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: edge}}
+spec:
+  hosts: ['*']
+  gateways: [edge]
+  http: [{{directResponse: {{status: 200}}}}]
+---
+"""
+"""A gateway `edge` that answers every request on port 8080 by itself, with 200."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 import base64
 import functools
 import json
+from collections.abc import Mapping
+
+from hypothesis import strategies as st
 
 from doubles.certificates import Authority
-from doubles.meshes import endpoint_slice, pod, service
+from doubles.meshes import Mesh, endpoint_slice, pod, service
 from ostria.base import ObjectKey
 from ostria.mesh.traits import ClientTraits, ProxyType
 from ostria.resources import Change
@@ -631,3 +634,15 @@ def parsed(slot: str, at: int) -> tuple[Change, ...]:
     """The objects of one choice."""
     text = POOL[slot][at]
     return read_text(text, f"{slot}.yaml").changes if text else ()
+
+
+CHOICES = st.fixed_dictionaries({slot: st.integers(0, len(choices) - 1) for slot, choices in POOL.items()})
+"""Meshes: of each slot, which document stands there."""
+
+
+def built(chosen: Mapping[str, int], *, backwards: bool = False) -> Mesh:
+    """The mesh of a choice, written slot by slot."""
+    mesh = Mesh()
+    for slot, at in reversed(chosen.items()) if backwards else chosen.items():
+        mesh.store.apply(parsed(slot, at))
+    return mesh

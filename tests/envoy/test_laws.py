@@ -13,8 +13,7 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubles.mesh_pool import CLIENTS, POOL, parsed
-from doubles.meshes import Mesh
+from doubles.mesh_pool import CHOICES, CLIENTS, POOL, built, parsed
 from ostria.base import ObjectKey
 from ostria.engine import Engine
 from ostria.envoy.catalogue import fragment, names, scope
@@ -23,7 +22,6 @@ from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Change, Store
 
 Choice = dict[str, int]
-meshes = st.fixed_dictionaries({slot: st.integers(0, len(choices) - 1) for slot, choices in POOL.items()})
 changes = st.lists(
     st.sampled_from(list(POOL)).flatmap(lambda slot: st.tuples(st.just(slot), st.integers(0, len(POOL[slot]) - 1))),
     min_size=1,
@@ -34,14 +32,6 @@ changes = st.lists(
 def move(store: Store, slot: str, old: int, new: int) -> None:
     gone: dict[ObjectKey, Change] = {change.key: Change(change.key, None) for change in parsed(slot, old)}
     store.apply([*(gone | {change.key: change for change in parsed(slot, new)}).values()])
-
-
-def build(chosen: Choice, *, backwards: bool = False) -> Mesh:
-    mesh = Mesh()
-    slots = reversed(chosen.items()) if backwards else chosen.items()
-    for slot, at in slots:
-        mesh.store.apply(parsed(slot, at))
-    return mesh
 
 
 def holds(db: Engine, client: ClientTraits) -> dict[tuple[ResourceType, str], Fragment]:
@@ -65,9 +55,9 @@ def holds(db: Engine, client: ClientTraits) -> dict[tuple[ResourceType, str], Fr
 
 
 @settings(max_examples=60, deadline=None)
-@given(meshes, changes)
+@given(CHOICES, changes)
 def test_what_is_computed_step_by_step_equals_a_clean_rebuild(start: Choice, steps: list[tuple[str, int]]):
-    mesh = build(start)
+    mesh = built(start)
     for client in CLIENTS:
         holds(mesh.db, client)
     chosen = dict(start)
@@ -76,19 +66,19 @@ def test_what_is_computed_step_by_step_equals_a_clean_rebuild(start: Choice, ste
         chosen[slot] = at
         for client in CLIENTS:
             holds(mesh.db, client)
-    clean = build(chosen)
+    clean = built(chosen)
     for client in CLIENTS:
         assert holds(mesh.db, client) == holds(clean.db, client)
 
 
 @settings(max_examples=150, deadline=None)
-@given(meshes)
+@given(CHOICES)
 def test_what_is_shared_equals_what_is_made_for_one_proxy_alone(chosen: Choice):
     """A scope that is too narrow gives a proxy another's resource.
 
     The naive run projects nothing away, anywhere: what it computes for a client it computes under all of its traits.
     """
-    shared, naive = build(chosen), build(chosen)
+    shared, naive = built(chosen), built(chosen)
     for client in CLIENTS:
         with mock.patch.object(Scope, "project", lambda _, traits: traits):
             alone = holds(naive.db, client)
@@ -96,10 +86,10 @@ def test_what_is_shared_equals_what_is_made_for_one_proxy_alone(chosen: Choice):
 
 
 @settings(max_examples=60, deadline=None)
-@given(meshes)
+@given(CHOICES)
 def test_no_two_virtual_hosts_of_a_table_claim_one_domain(chosen: Choice):
     """Envoy refuses the whole table otherwise."""
-    mesh = build(chosen)
+    mesh = built(chosen)
     for client in CLIENTS:
         for (kind, _), found in holds(mesh.db, client).items():
             if kind is ResourceType.ROUTES:
@@ -109,10 +99,10 @@ def test_no_two_virtual_hosts_of_a_table_claim_one_domain(chosen: Choice):
 
 
 @settings(max_examples=60, deadline=None)
-@given(meshes)
+@given(CHOICES)
 def test_no_two_filter_chains_of_a_listener_match_the_same(chosen: Choice):
     """Envoy refuses the whole listener otherwise."""
-    mesh = build(chosen)
+    mesh = built(chosen)
     for client in CLIENTS:
         for (kind, _), found in holds(mesh.db, client).items():
             if kind is ResourceType.LISTENER:
@@ -134,8 +124,8 @@ def asked(match: FilterChainMatch) -> list[tuple[object, ...]]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(meshes)
+@given(CHOICES)
 def test_the_bytes_do_not_depend_on_the_order_in_which_objects_came(chosen: Choice):
-    forwards, backwards = build(chosen), build(chosen, backwards=True)
+    forwards, backwards = built(chosen), built(chosen, backwards=True)
     for client in CLIENTS:
         assert holds(forwards.db, client) == holds(backwards.db, client)

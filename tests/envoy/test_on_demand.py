@@ -16,9 +16,8 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from google.protobuf.message import Message
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from doubles.mesh_pool import CLIENTS, POOL, parsed
+from doubles.mesh_pool import CHOICES, CLIENTS, built
 from doubles.meshes import Mesh, service
 from ostria.envoy.catalogue import fragment, names, scope
 from ostria.envoy.fragments import Fragment, ResourceType
@@ -61,7 +60,6 @@ AUTHORITIES = (
     "*.nobody.example.org",
 )
 SIDECARS = [client for client in CLIENTS if client.proxy_type is ProxyType.SIDECAR and not client.on_demand]
-meshes = st.fixed_dictionaries({slot: st.integers(0, len(choices) - 1) for slot, choices in POOL.items()})
 
 
 def found(mesh: Mesh, kind: ResourceType, name: str, client: ClientTraits) -> Fragment:
@@ -108,11 +106,9 @@ def unguarded(host: VirtualHost) -> VirtualHost:
 
 
 @settings(max_examples=150, deadline=None)
-@given(meshes)
+@given(CHOICES)
 def test_each_authority_gets_what_it_would_find_in_the_whole_table(choice: dict[str, int]) -> None:
-    mesh = Mesh()
-    for slot, at in choice.items():
-        mesh.store.apply(parsed(slot, at))
+    mesh = built(choice)
     for client in SIDECARS:
         for port in (80, 9080):
             whole = found(mesh, ResourceType.ROUTES, str(port), client)

@@ -138,7 +138,8 @@ class ControlPlane:
         keys: KeySettings | None = None,
     ) -> None:
         self._woken = woken
-        self.db = engine or Engine()
+        # The log is for whoever looks into a running istiod: what has just run, not a megabyte of it.
+        self.db = engine or Engine(log_size=1_000)
         self.store = Store(self.db, envoy_version=envoy_version)
         with self.db.write() as write:
             write.set(settings_input, "", settings)

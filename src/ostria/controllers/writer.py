@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -25,9 +25,12 @@ from ostria.base.times import timestamp
 from ostria.engine import Engine, Query
 from ostria.resources import KINDS
 from ostria.sources.api import FAILURES, Api, ApiError
-from ostria.sources.folder import FolderSource
 from ostria.sources.memory import MemorySource
 from ostria.sources.reflector import Discovery, collection_path
+
+if TYPE_CHECKING:
+    # Istiod, which writes to an API, need not load what watches files.
+    from ostria.sources.folder import FolderSource
 
 _log = logging.getLogger(__name__)
 
