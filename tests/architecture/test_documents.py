@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+import pytest
+
 from architecture.repository import ROOT, modules, text_of
 
 CODE = re.compile(r"^[a-z]+(-[a-z0-9]+)+$")
@@ -98,6 +100,20 @@ def test_every_invariant_names_the_test_that_holds_it() -> None:
     for paragraph in paragraphs:
         named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", paragraph)
         assert named, f"this invariant names no test:\n{paragraph}"
-        for path, function in named:
-            assert (ROOT / path).is_file(), f"{path} does not exist"
-            assert not function or f"def {function}(" in text_of(ROOT / path), f"{path} has no {function}"
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "SECURITY.md"])
+def test_every_test_that_is_named_is_there(name: str) -> None:
+    named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", text_of(ROOT / name))
+    assert len(named) >= 5
+    for path, function in named:
+        assert (ROOT / path).is_file(), f"{path} does not exist"
+        assert not function or f"def {function}(" in text_of(ROOT / path), f"{path} has no {function}"
+
+
+def test_every_class_of_weaknesses_names_a_test() -> None:
+    rows = re.findall(
+        r"^\| (?!class|---)[^|]+\|[^|]*(?:CVE|ISTIO-SECURITY)[^|]*\|([^|]*)\|$", text_of(ROOT / "SECURITY.md"), re.M
+    )
+    assert len(rows) >= 5
+    assert all("`tests/" in row for row in rows)

@@ -59,6 +59,27 @@ def test_what_cannot_be_read_is_a_problem_and_the_default_stays(name: str, text:
     assert problem.hint
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eth1 -j ACCEPT",
+        "-j ACCEPT",
+        "eth1\n-A OUTPUT -j ACCEPT",
+        "eth1;reboot",
+        '"eth1"',
+        "$(reboot)",
+        "eth1 } accept",
+        "e" * 16,
+    ],
+)
+@pytest.mark.parametrize("name", ["excludeInterfaces", "kubevirtInterfaces"])
+def test_no_annotation_smuggles_in_a_rule(name: str, text: str) -> None:
+    """CVE-2026-23766: what stood in an annotation became arguments of iptables."""
+    capture, problems = read_annotations({f"traffic.sidecar.istio.io/{name}": text}, defaults=Capture(), pod=POD)
+    assert [problem.code for problem in problems] == ["capture-annotation"]
+    assert capture == Capture()
+
+
 def test_one_bad_annotation_does_not_harm_another() -> None:
     annotations = {
         "traffic.sidecar.istio.io/excludeOutboundPorts": " 3306 , 5432,",

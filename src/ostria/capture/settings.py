@@ -30,8 +30,9 @@ _CONTROL_PORT = 15012
 _PREFIX = "traffic.sidecar.istio.io/"
 _STATUS_PORT = "status.sidecar.istio.io/port"
 _INTERCEPTION = "sidecar.istio.io/interceptionMode"
-# Linux takes names of 15 bytes without a slash or white space (IFNAMSIZ); a "+" at the end would be iptables' wildcard.
-_INTERFACE = re.compile(r"[^\s/+]{1,15}")
+# Linux takes 15 bytes of nearly anything (IFNAMSIZ). What people call an interface needs no quotes in a rule, and
+# a "+" at the end would be iptables' wildcard.
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}")
 
 
 class Mode(enum.StrEnum):
