@@ -53,8 +53,13 @@ class Ground:
         self._memory = memory
 
     @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[Follower]:
-        follower = Follower(self.api, [str(self.folder)], Memory(self._memory), self.said.append)
+    async def following(self, *left: str) -> AsyncIterator[Follower]:
+        """Follow the folder, or what it holds beside these files of it, which are left."""
+        at = [str(self.folder / name) for name in left]
+        followed = (
+            [str(self.folder)] if not left else [str(path) for path in self.folder.iterdir() if str(path) not in at]
+        )
+        follower = Follower(self.api, followed, Memory(self._memory), self.said.append, left=at)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(follower.run()), group.create_task(follower.keep_unapplied(self.unapplied))]
             await follower.settled.wait()
@@ -227,6 +232,23 @@ async def test_what_left_a_file_while_nobody_followed_is_deleted_by_the_next_one
             await there.hears("ConfigMap default/two: deleted")
         assert await there.read(CONFIG_MAP.format("two")) is None
         assert await there.read(CONFIG_MAP.format("one")) is not None
+
+
+async def test_what_is_left_takes_back_what_it_brought_but_for_what_others_say(tmp_path: pathlib.Path) -> None:
+    async with asyncio.timeout(BOUND), ground(tmp_path) as there:
+        there.save("a.yaml", MAP % ("one", "1"))
+        there.save("b.yaml", MAP % ("two", "1"))
+        async with there.following():
+            pass
+        async with there.following("b.yaml"):
+            await there.hears("ConfigMap default/two: deleted, as b.yaml is not followed any more")
+        assert await there.read(CONFIG_MAP.format("two")) is None
+        assert await there.read(CONFIG_MAP.format("one")) is not None
+        # And all of it, when nothing else is followed.
+        (there.folder / "b.yaml").unlink()
+        async with there.following("a.yaml"):
+            await there.hears("ConfigMap default/one: deleted, as a.yaml is not followed any more")
+        assert await there.read(CONFIG_MAP.format("one")) is None
 
 
 @pytest.mark.parametrize(

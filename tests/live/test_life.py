@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from doubles import host_tables
+from doubles import host_tables, processes
 from doubles.local_mesh import LocalMesh, Ran
 
 pytestmark = [
@@ -308,13 +308,28 @@ async def test_a_mesh_that_cannot_be_installed_is_told_and_does_not_go_on(home: 
 
 
 @life
-async def test_an_empty_mesh_has_an_api_and_nothing_else(home: pathlib.Path):
+async def test_an_empty_mesh_has_an_api_and_nothing_else(home: pathlib.Path, tmp_path: pathlib.Path):
     async with terminal(home, "default") as mesh:
         await mesh.ostria("up", "-d", "--profile", "empty", bound=BOUND)
         held = host_tables.belongings(home)
         status = json.loads((await mesh.ostria("status", "-o", "json")).output)
         assert (status["pods"], status["problems"], status["troubles"]) == ([], [], [])
         await mesh.ostria("shell", "--", "kubectl", "create", "configmap", "mine")
+
+        # A folder is followed, and left again with what it has brought; the mesh goes on.
+        (tmp_path / "theirs.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: theirs}}")
+        assert "ConfigMap default/theirs: created" in (await mesh.ostria("up", str(tmp_path))).errors
+        assert "does not follow it" in (await mesh.ostria("down", str(home), code=1)).errors
+        left = (await mesh.ostria("down", str(tmp_path))).errors.splitlines()
+        assert left == [
+            "ConfigMap default/theirs: deleted, as theirs.yaml is not followed any more",
+            f"Mesh default goes on without {tmp_path}.",
+        ]
+        maps = await mesh.ostria("shell", "--", "kubectl", "get", "configmaps", "-o", "name")
+        assert ("configmap/mine" in maps.output, "theirs" in maps.output) == (True, False)
+        async with asyncio.timeout(BOUND):
+            while processes.of_mesh(home, "ostria.apps.follow"):
+                await asyncio.sleep(0.05)
         await mesh.ostria("down", "--purge", "-y")
         assert held.left(home) == {}
     assert files(home) == frozenset()

@@ -19,7 +19,7 @@ from ostria.sources.access import Access, AccessError, from_kubeconfig
 from ostria.sources.api import Api
 
 SETTLED = "what the files say is applied"
-"""The line that tells that everything that was there at the start has been applied, or refused."""
+"""The line that tells that everything that was there at the start has been applied, refused or taken back."""
 
 log = logging.getLogger("ostria.follow")
 
@@ -33,7 +33,8 @@ async def run(mesh: state.Mesh, record: state.Record, access: Access) -> None:
     paths = [str(path) for path in record.settings.get("follow") or ()]
     namespace = str(record.settings.get("namespace") or "default")
     async with Api(access, warned=lambda words: log.warning("Warning: %s", words)) as api:
-        follower = Follower(api, paths, Memory(mesh.folder / BROUGHT), log.info, namespace=namespace)
+        left = [str(path) for path in record.settings.get("left") or ()]
+        follower = Follower(api, paths, Memory(mesh.folder / BROUGHT), log.info, namespace=namespace, left=left)
 
         async def tell() -> None:
             await follower.settled.wait()

@@ -100,7 +100,10 @@ class Memory:
 
 
 class Follower:
-    """Keeps what the files below `paths` say in an API. `say` is told each line for a person."""
+    """Keeps what the files below `paths` say in an API, and takes back what files below `left` have brought.
+
+    `say` is told each line for a person.
+    """
 
     def __init__(
         self,
@@ -110,9 +113,11 @@ class Follower:
         say: Callable[[str], object],
         *,
         namespace: str = "default",
+        left: Sequence[str] = (),
         source: FolderSource | None = None,
     ) -> None:
         self._api = api
+        self._left = left
         self._editor = Editor(api, MANAGER)
         self._paths = paths
         self._memory = memory
@@ -157,6 +162,7 @@ class Follower:
                     await self._hearing.wait()
             await self._take_what_is_due()
             await self._forget_what_left_meanwhile()
+            await self._take_back()
             for problem in self._source.statistics().problems:
                 if problem.code == "file-unreadable":
                     self._tell(problem)
@@ -202,6 +208,13 @@ class Follower:
             file = held.files.get(brought.file)
             unreadable = file is not None and bool(file.problems)
             if brought.identity not in held.effective and not unreadable:
+                await self._patiently(self._delete, brought.identity, brought.file)
+
+    async def _take_back(self) -> None:
+        """Delete what files have brought that are to be followed no more, but for what a followed one says as well."""
+        followed = self._source.state.effective
+        for brought in reversed(self._memory.below(self._left)):
+            if brought.identity not in followed:
                 await self._patiently(self._delete, brought.identity, brought.file)
 
     async def _patiently(self, work: Callable[..., Any], *args: Any) -> None:
@@ -276,7 +289,8 @@ class Follower:
         resource = served.of(brought.api_version, identity.kind)
         namespace = identity.namespace or (self._namespace if resource is not None and resource.namespaced else "")
         if resource is not None and await self._editor.delete(resource, namespace, identity.name):
-            self._say(f"{title}: deleted, as {name} does not say it any more")
+            gone = bool(self._left) and brought in self._memory.below(self._left)
+            self._say(f"{title}: deleted, as {name} {'is not followed' if gone else 'does not say it'} any more")
         self._memory.forget(identity)
 
     def _tell(self, problem: Problem) -> None:

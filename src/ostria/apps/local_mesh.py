@@ -89,7 +89,11 @@ def prepare(mesh: state.Mesh, wanted: Wanted) -> tuple[state.Record, list[str]]:
     run = Path(before.run) if before is not None and os.path.isdir(before.run) else state.run_folder(mesh)
     api, told = _api_port(before.ports.get("api") if before else None, strict=wanted.strict_ports)
     known = before.ports if before is not None else {}
-    kept = {key: before.settings[key] for key in ("follow", "namespace", "made") if before and key in before.settings}
+    kept = {
+        key: before.settings[key]
+        for key in ("follow", "namespace", "left", "made")
+        if before and key in before.settings
+    }
     if before is None:
         kept["made"] = absent
     ports = {
@@ -235,14 +239,38 @@ def size(path: Path) -> int:
 
 def follow(mesh: state.Mesh, paths: Sequence[Path], namespace: str) -> bool:
     """Have the mesh's supervisor follow these paths, and nothing else; False if it does already. Raises StateError."""
+    return _change(mesh, {"follow": [str(path) for path in paths], "namespace": namespace, "left": []})
+
+
+def unfollow(mesh: state.Mesh, paths: Sequence[Path]) -> None:
+    """Have the follower leave these paths, and take back what they have brought. Raises StateError.
+
+    Once its log says that this is done, `left_behind` is to be told.
+    """
+    leaving = [str(path) for path in paths]
+    _change(mesh, {"follow": [path for path in following(mesh) if path not in leaving], "left": leaving})
+
+
+def left_behind(mesh: state.Mesh) -> None:
+    """What was left has been taken back: the next follower need not look for it. Raises StateError."""
+    _change(mesh, {"left": []})
+
+
+def following(mesh: state.Mesh) -> list[str]:
+    """The files and folders that a mesh follows. Raises StateError."""
+    record = state.read(mesh)
+    return list(record.settings.get("follow") or ()) if record is not None else []
+
+
+def _change(mesh: state.Mesh, settings: Mapping[str, Any]) -> bool:
+    """Write settings that the supervisor is to read at once; False if they are so already."""
     record = state.read(mesh)
     pid = state.holder(mesh)
     if record is None or not pid:
         raise state.StateError(f"mesh {mesh.name} does not run", mesh.folder, "ostria up")
-    settings = {**record.settings, "follow": [str(path) for path in paths], "namespace": namespace}
-    if settings == record.settings:
+    if all((record.settings.get(name) or []) == (value or []) for name, value in settings.items()):
         return False
-    state.write(mesh, record._replace(settings=settings))
+    state.write(mesh, record._replace(settings={**record.settings, **settings}))
     os.kill(pid, signal.SIGHUP)
     return True
 
@@ -250,14 +278,9 @@ def follow(mesh: state.Mesh, paths: Sequence[Path], namespace: str) -> bool:
 def share(mesh: state.Mesh, folder: Path) -> None:
     """Let pods use a folder of this machine; the node is started again if it does not know it. Raises StateError."""
     record = state.read(mesh)
-    pid = state.holder(mesh)
-    if record is None or not pid:
-        raise state.StateError(f"mesh {mesh.name} does not run", mesh.folder, "ostria up")
-    shared = list(record.settings.get("shared-paths") or ())
-    if any(folder.is_relative_to(each) for each in shared):
-        return
-    state.write(mesh, record._replace(settings={**record.settings, "shared-paths": [*shared, str(folder)]}))
-    os.kill(pid, signal.SIGHUP)
+    shared = list(record.settings.get("shared-paths") or ()) if record is not None else []
+    if not any(folder.is_relative_to(each) for each in shared):
+        _change(mesh, {"shared-paths": [*shared, str(folder)]})
 
 
 class Opened(NamedTuple):

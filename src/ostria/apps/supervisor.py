@@ -88,15 +88,15 @@ def node(mesh: state.Mesh, record: state.Record, begin: int | None = None) -> Pr
 
 
 def follow(mesh: state.Mesh, record: state.Record) -> Program | None:
-    """What applies the manifests of folders, None if there are none to follow."""
-    if not record.settings.get("follow"):
+    """What applies the manifests of folders, and takes back those that were left; None if there are none."""
+    if not record.settings.get("follow") and not record.settings.get("left"):
         return None
     return Program(FOLLOW, python("ostria.apps.follow", "--state", str(mesh.folder)))
 
 
 def follow_what(record: state.Record) -> tuple[object, ...]:
     """The settings that the follower reads at its start."""
-    return record.settings.get("follow") or (), record.settings.get("namespace")
+    return record.settings.get("follow") or (), record.settings.get("namespace"), record.settings.get("left") or ()
 
 
 class _Running(NamedTuple):

@@ -1,6 +1,7 @@
 """What runs in a mesh, where its gateway is, and every problem: the object, the field, the line, what to do.
 
-The exit code is 0 when nothing is wrong, 79 when there are problems.
+The exit code is 0 when nothing is wrong, 79 when there are problems. With --watch it is shown as it changes, with what
+is saved in followed folders, until Ctrl-C; the mesh goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ostria.cli import targets
-from ostria.cli.errors import Exit
+from ostria.cli.errors import Exit, usage
 from ostria.cli.main import Context
 
 if TYPE_CHECKING:
@@ -22,12 +23,27 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("-o", "--output", choices=["json"], default="", help="one document")
+    parser.add_argument("-w", "--watch", action="store_true", help="go on showing it, for a mesh on this machine")
     targets.add_arguments(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Look, and tell."""
-    return asyncio.run(_run(args, context))
+    return asyncio.run(_watch(args, context) if args.watch else _run(args, context))
+
+
+async def _watch(args: argparse.Namespace, context: Context) -> int:
+    from ostria.apps import local_mesh
+    from ostria.cli import up
+
+    target = targets.find(args, context)
+    if target.mesh is None or args.output:
+        raise usage("--watch is for people, and for a mesh on this machine", "ostria status --mesh NAME --watch")
+    async with targets.connect(target, context) as api:
+        opened = await local_mesh.gateway(api)
+    context.output.progress("Ctrl-C ends this; the mesh goes on.")
+    await up.watch(target.mesh, opened, context)
+    return Exit.OK
 
 
 async def _run(args: argparse.Namespace, context: Context) -> int:

@@ -65,12 +65,15 @@ class LiveMesh:
 
     def ostria(self, *words: str, bound: float = _CALL, code: int | None = 0) -> str:
         """What a command of `ostria` prints. Fails unless it ends with `code`; None takes any."""
-        command = [sys.executable, "-m", "ostria.cli.main", *words]
-        done = subprocess.run(  # noqa: S603 - Its own program, without a shell.
-            command, env=self._env, capture_output=True, text=True, timeout=bound, check=False
-        )
+        done = self._done(words, bound)
         assert code is None or done.returncode == code, f"ostria {' '.join(words)}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def _done(self, words: Sequence[str], bound: float) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ostria.cli.main", *words]
+        return subprocess.run(  # noqa: S603 - Its own program, without a shell.
+            command, env=self._env, capture_output=True, text=True, timeout=bound, check=False
+        )
 
     def call(
         self, source: str, url: str, *, headers: Mapping[str, str] | None = None, method: str = "GET", count: int = 1
@@ -90,10 +93,11 @@ class LiveMesh:
         found: dict[str, Any] = json.loads(printed)
         answered = Answered(found["statuses"], found["failures"], found.get("split") or {})
         if answered.failures or any(status >= "400" for status in answered.statuses):
-            why = self.ostria(
-                "simulate", url, "--from", source, *words[2:], "-X", method, "-n", self._namespace, code=None
-            )
-            raise LiveCallFailed(f"{source} calls {url}: {dict(answered.statuses) | dict(answered.failures)}\n{why}")
+            asked = ("simulate", url, "--from", source, *words[2:], "-X", method, "-n", self._namespace)
+            why = self._done(asked, _CALL)
+            came = dict(answered.statuses) | dict(answered.failures)
+            # What the call meets is data, and what is wrong about it an error.
+            raise LiveCallFailed(f"{source} calls {url}: {came}\n{why.stdout}{why.stderr}")
         return answered
 
     def _examine(self) -> None:
