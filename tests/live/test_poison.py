@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-COUNT = int(os.environ.get("OSTRIA_POISON", "150"))
+COUNT = int(os.environ.get("OSTRIA_POISON", "60"))
 HTTPBIN = pathlib.Path(samples.__file__).parent / "manifests" / "httpbin.yaml"
 ADMISSION = "validatingwebhookconfigurations"
 
