@@ -11,29 +11,20 @@ from __future__ import annotations
 import enum
 import functools
 import pathlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
+from doubles.consequences import follows
 from doubles.field_changes import Field, Place, changed, declared, places
 from doubles.mesh_pool import AUTHORITY, CERTIFICATE, b64
 from doubles.meshes import Mesh
 from ostria.analysis.unsupported import unsupported
 from ostria.base import Level, ObjectKey
 from ostria.base.yaml import field_path
-from ostria.controllers.addresses import address_writes
-from ostria.controllers.gateway_deployments import deployment_writes
-from ostria.controllers.gateway_statuses import gateway_status_writes
-from ostria.controllers.ingresses import ingress_writes
-from ostria.engine import Engine
-from ostria.envoy.catalogue import bootstrap_patches, fragment, names, scope
-from ostria.envoy.fragments import ResourceType
-from ostria.mesh.clients import traits_of
-from ostria.mesh.extensions import wanted_modules
-from ostria.mesh.proxy_configs import proxy_starts
-from ostria.resources import Change, by_kind, kind_of
+from ostria.resources import Change, kind_of
 from ostria.resources.fields import fields_of
 from ostria.resources.kinds import Kind
 from ostria.resources.parse import parse
@@ -70,36 +61,6 @@ def kind_and_key(document: Document) -> tuple[Kind, ObjectKey]:
     assert kind is not None, document
     meta = document["metadata"]
     return kind, ObjectKey("", kind.name, meta.get("namespace", "") if kind.namespaced else "", meta["name"])
-
-
-def follows(db: Engine) -> tuple[Hashable, ...]:
-    """All that the mesh makes of what it was given: what each proxy is sent and started with, and what is written."""
-    found: list[Hashable] = [
-        proxy_starts(db),
-        wanted_modules(db),
-        gateway_status_writes(db),
-        deployment_writes(db),
-        address_writes(db),
-        ingress_writes(db),
-    ]
-    for pod in sorted(by_kind(db, "Pod")):
-        client = traits_of(db, pod, "1.28.0", (("TEAM", "a"),))
-        assert client is not None
-        wanted = [
-            (kind, name)
-            for kind in (ResourceType.CLUSTER, ResourceType.LISTENER, ResourceType.NAMES)
-            for name in names(db, kind, scope(db, kind, "*").project(client))
-        ]
-        held: dict[tuple[ResourceType, str], str | None] = {}
-        while wanted:
-            kind, name = place = wanted.pop()
-            if place in held:
-                continue
-            made = fragment(db, kind, name, scope(db, kind, name).project(client))
-            held[place] = made.version if made else None
-            wanted += made.references if made else ()
-        found.append((pod, frozenset(held.items()), repr(bootstrap_patches(db, client))))
-    return tuple(found)
 
 
 def _credentials() -> Iterator[Document]:

@@ -41,6 +41,7 @@ from ostria.mesh.clients import traits_of
 from ostria.mesh.settings import Settings, settings, settings_input
 from ostria.mesh.traits import ClientTraits
 from ostria.resources import KINDS, Change, Store
+from ostria.resources.discovery import Discovery
 from ostria.sources import Source
 from ostria.xds import Catalogue, Delivery, Identity, Node, Verifier
 from ostria.xds.server import Address, Server
@@ -140,7 +141,9 @@ class ControlPlane:
         self._woken = woken
         # The log is for whoever looks into a running istiod: what has just run, not a megabyte of it.
         self.db = engine or Engine(log_size=1_000)
-        self.store = Store(self.db, envoy_version=envoy_version)
+        config_map = f"istio-{settings.revision}" if settings.revision else "istio"
+        discovery = Discovery(settings.root_namespace, config_map)
+        self.store = Store(self.db, envoy_version=envoy_version, discovery=discovery)
         with self.db.write() as write:
             write.set(settings_input, "", settings)
         self._source = source

@@ -302,7 +302,7 @@ def _mesh_config(value: Mapping[str, Any], path: Path) -> list[Fault]:
         if name in mesh_config.ACCEPTED:
             faults.append(_without_effect((*path, name)))
         elif name not in known:
-            hint = nearest(name, known.keys() | mesh_config.ACCEPTED)
+            hint = nearest(name, known.keys() | mesh_config.ACCEPTED.keys())
             faults.append(Fault("unknown-field", (*path, name), f'unknown field "{name[:60]}"', hint, unknown=True))
     return faults + check(mesh_config.MeshConfig, value, path)[1]
 

@@ -15,7 +15,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
 from ostria.mesh.model import Labels
 from ostria.mesh.services import age
-from ostria.mesh.settings import settings
+from ostria.mesh.settings import root_namespace
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Object, by_kind, objects
 from ostria.resources.authorization_policy import AuthorizationPolicy
@@ -61,7 +61,7 @@ attached_in: Index[ObjectKey, Object, str] = Index("mesh.attachments.attached_in
 def attachments(db: Engine, key: ObjectKey) -> tuple[Attachment, ...]:
     """The proxies that one object is for; any of these is enough."""
     value = objects(db, key)
-    root = key.namespace == settings(db).root_namespace
+    root = key.namespace == root_namespace(db)
     namespace = "" if root else key.namespace
     if isinstance(value, EnvoyFilter):
         selector = value.spec.workload_selector
@@ -126,14 +126,14 @@ def order(db: Engine, key: ObjectKey) -> tuple[bool, int, str, str, str]:
     """By this objects are applied: the root namespace first, then by priority, by age, by name."""
     value = objects(db, key)
     priority = value.spec.priority if isinstance(value, EnvoyFilter) else 0
-    return (key.namespace != settings(db).root_namespace, priority, age(db, key), key.name, key.namespace)
+    return (key.namespace != root_namespace(db), priority, age(db, key), key.name, key.namespace)
 
 
 @query
 def attached_scope(db: Engine, namespace: str) -> Scope:
     """What tells the proxies of one namespace apart for all objects that may be for them."""
     scope = Scope()
-    for place in {namespace, settings(db).root_namespace}:
+    for place in {namespace, root_namespace(db)}:
         for key in attached_in(db, place):
             scope |= attachment_scope(db, key)
     return scope

@@ -26,7 +26,7 @@ from ostria.mesh.model.authorization import (
     Attribute,
     Authorization,
 )
-from ostria.mesh.settings import settings, trust_domains
+from ostria.mesh.settings import root_namespace, trust_domains
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Object, objects
 from ostria.resources import authorization_policy as api
@@ -54,7 +54,7 @@ def _pairs_in(db: Engine, place: str) -> frozenset[tuple[str, str]]:
 @query
 def authorization_scope(db: Engine, namespace: str) -> Scope:
     """What tells the workloads of one namespace apart."""
-    labels = _pairs_in(db, namespace) | _pairs_in(db, settings(db).root_namespace)
+    labels = _pairs_in(db, namespace) | _pairs_in(db, root_namespace(db))
     return Scope(namespaces=frozenset({namespace}), labels=labels)
 
 
@@ -74,7 +74,7 @@ def chosen(db: Engine, place: str, namespace: str, labels: Labels) -> tuple[Obje
 @query
 def authorization(db: Engine, namespace: str, labels: Labels) -> Authorization:
     """What is said of the workloads with these labels. Ask with labels projected on `authorization_scope`."""
-    root = settings(db).root_namespace
+    root = root_namespace(db)
     keys: list[ObjectKey] = []
     for place in dict.fromkeys((root, namespace)):
         pairs = _pairs_in(db, place)

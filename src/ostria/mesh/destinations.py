@@ -46,7 +46,7 @@ from ostria.mesh.settings import (
     mesh_config,
     mesh_handshakes,
     other_handshakes,
-    settings,
+    root_namespace,
 )
 from ostria.mesh.traffic_policies import (
     balancing_of,
@@ -199,7 +199,7 @@ def chosen(db: Engine, host: str, namespace: str, labels: Labels = ()) -> tuple[
     if not groups:
         return ()
     found = service(db, host, namespace)
-    root = settings(db).root_namespace
+    root = root_namespace(db)
     places = [namespace] if namespace and namespace != root else []
     places += [found.namespace] if found else []
     places += [root]

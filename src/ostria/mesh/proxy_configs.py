@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ostria.engine import Engine, query
 from ostria.mesh.model import Labels
 from ostria.mesh.services import age
-from ostria.mesh.settings import settings
+from ostria.mesh.settings import root_namespace
 from ostria.resources import by_kind, objects
 from ostria.resources.proxy_config import ProxyConfig
 
@@ -30,7 +30,7 @@ class ProxyStart(NamedTuple):
 @query
 def proxy_starts(db: Engine) -> tuple[ProxyStart, ...]:
     """What all of them say, the oldest first. One with a selector is for its own namespace only."""
-    root = settings(db).root_namespace
+    root = root_namespace(db)
     found = []
     for key in sorted(by_kind(db, "ProxyConfig"), key=lambda key: (age(db, key), key)):
         value = objects(db, key)

@@ -18,7 +18,7 @@ from ostria.mesh.attachments import attachment_scope, is_attached
 from ostria.mesh.destinations import milliseconds
 from ostria.mesh.model import KeySource, TokenRule, VerifiedBy
 from ostria.mesh.services import age
-from ostria.mesh.settings import settings
+from ostria.mesh.settings import root_namespace
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Object, by_kind, objects
 from ostria.resources.key_sets import NO_KEYS, read_key_set
@@ -78,7 +78,7 @@ def _keys(rule: JWTRule) -> KeySource | str:
 @query
 def _policies(db: Engine, namespace: str) -> tuple[ObjectKey, ...]:
     """The policies that may be for workloads of a namespace: the root namespace's first, the older before the newer."""
-    places = dict.fromkeys((settings(db).root_namespace, namespace))
+    places = dict.fromkeys((root_namespace(db), namespace))
     return tuple(key for place in places for key in sorted(policies_in(db, place), key=lambda key: (age(db, key), key)))
 
 

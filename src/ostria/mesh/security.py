@@ -15,7 +15,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, query
 from ostria.mesh.model import Labels, MutualTls
 from ostria.mesh.services import age
-from ostria.mesh.settings import settings
+from ostria.mesh.settings import root_namespace
 from ostria.resources import Object, objects
 from ostria.resources.peer_authentication import PeerAuthentication
 
@@ -84,7 +84,7 @@ def namespace_level(db: Engine, namespace: str) -> _Level:
 @query
 def namespace_mode(db: Engine, namespace: str) -> PeerMode:
     """What a workload takes that no policy selects."""
-    mesh = namespace_level(db, settings(db).root_namespace)
+    mesh = namespace_level(db, root_namespace(db))
     own = namespace_level(db, namespace)
     mode = own.mode or mesh.mode or MutualTls.PERMISSIVE
     return PeerMode(mode, (), frozenset(level.origin for level in (mesh, own) if level.origin))

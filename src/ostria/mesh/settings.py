@@ -61,6 +61,12 @@ def mesh_config(db: Engine) -> MeshConfig:
 
 
 @query
+def root_namespace(db: Engine) -> str:
+    """Where what is for the whole mesh is written: MeshConfig's rootNamespace, else the control plane's own."""
+    return mesh_config(db).root_namespace or settings(db).root_namespace
+
+
+@query
 def trust_domain(db: Engine) -> str:
     """The trust domain in SPIFFE names."""
     return mesh_config(db).trust_domain

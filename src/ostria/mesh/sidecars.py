@@ -33,7 +33,7 @@ from ostria.mesh.services import (
     service_namespaces,
     services_of,
 )
-from ostria.mesh.settings import outbound_mode, settings
+from ostria.mesh.settings import outbound_mode, root_namespace
 from ostria.mesh.virtual_services import MESH, Place, bound, cluster_of, named_destinations
 from ostria.resources import Object, by_kind, objects
 from ostria.resources import sidecar as api
@@ -90,7 +90,7 @@ def sidecar_of(db: Engine, namespace: str, labels: Labels) -> ObjectKey | None:
         selector = selector_of(db, key)
         if selector and all(pair in labels for pair in selector):
             return key
-    general = (key for key in (*found, *_oldest_first(db, settings(db).root_namespace)) if not selector_of(db, key))
+    general = (key for key in (*found, *_oldest_first(db, root_namespace(db))) if not selector_of(db, key))
     return next(general, None)
 
 

@@ -16,7 +16,7 @@ from ostria.base import ObjectKey
 from ostria.engine import Engine, query
 from ostria.mesh.attachments import attached_in, is_attached
 from ostria.mesh.extensions import extension
-from ostria.mesh.settings import settings
+from ostria.mesh.settings import root_namespace
 from ostria.mesh.traits import ClientTraits
 from ostria.resources import objects
 from ostria.resources.envoy_filter import EnvoyConfigObjectPatch, EnvoyFilter
@@ -40,7 +40,7 @@ _QUIET = ("CLUSTER", "BOOTSTRAP", "ROUTE_CONFIGURATION")
 
 def is_steered(db: Engine, client: ClientTraits) -> bool:
     """Whether something may steer what one workload sends. Ask with all traits that selectors tell apart."""
-    places = dict.fromkeys((settings(db).root_namespace, client.namespace))
+    places = dict.fromkeys((root_namespace(db), client.namespace))
     return any(
         may_steer(db, key) and is_attached(db, key, client) for place in places for key in attached_in(db, place)
     )

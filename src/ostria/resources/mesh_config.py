@@ -15,36 +15,40 @@ import msgspec
 
 from ostria.base import Level, Problem
 from ostria.base.durations import Duration
-from ostria.base.yaml import Document, field_path, read_documents
+from ostria.base.yaml import Document, Path, field_path, read_documents
 from ostria.resources.cipher_suites import CURVES, nearest_suites, suite_name
 from ostria.resources.destination_rule import LocalityLoadBalancerSetting, TcpKeepalive
 from ostria.resources.fields import check, decode_duration, fields_of, nearest
 from ostria.resources.shapes import Int32, Labels, Lenient, Strict, UInt32
 from ostria.resources.virtual_service import HTTPRetry
 
-ACCEPTED = frozenset(
-    (
-        "ca",
-        "caCertificates",
-        "certificates",
-        "configSources",
-        "defaultProviders",
-        "defaultTrafficPolicy",
-        "disableEnvoyListenerLog",
-        "enableClientSidePolicyCheck",
-        "enableEnvoyAccessLogService",
-        "inboundClusterStatName",
-        "mixerCheckServer",
-        "mixerReportServer",
-        "outboundClusterStatName",
-        "policyCheckFailOpen",
-        "proxyInboundListenPort",
-        "proxyListenPort",
-        "serviceScopeConfigs",
-        "serviceSettings",
-        "verifyCertificateAtClient",
-    )
-)
+_DEPRECATED = "take it out: it is deprecated, and Istio ignores it too"
+_NOT_YET = "nothing depends on it in this version"
+_CAPTURED = "15001 and 15006 stand in every pod's capture rules"
+
+# What Istio has and has no effect here, and what to do.
+ACCEPTED: Mapping[str, str] = {
+    "ca": "name the authority's files with `ostria install`",
+    "caCertificates": _NOT_YET,
+    "certificates": _DEPRECATED,
+    "configSources": "objects come from the Kubernetes API, and on one machine from `ostria up --apply`",
+    "defaultProviders": _NOT_YET,
+    "defaultTrafficPolicy": _DEPRECATED,
+    "disableEnvoyListenerLog": _NOT_YET,
+    "enableClientSidePolicyCheck": _DEPRECATED,
+    "enableEnvoyAccessLogService": _NOT_YET,
+    "enableTracing": _NOT_YET,
+    "inboundClusterStatName": _NOT_YET,
+    "mixerCheckServer": _DEPRECATED,
+    "mixerReportServer": _DEPRECATED,
+    "outboundClusterStatName": _NOT_YET,
+    "policyCheckFailOpen": _DEPRECATED,
+    "proxyInboundListenPort": _CAPTURED,
+    "proxyListenPort": _CAPTURED,
+    "serviceScopeConfigs": "take it out: it is for ambient meshes",
+    "serviceSettings": "take it out: a mesh is one cluster here, in which every service is local",
+    "verifyCertificateAtClient": "servers are verified always, unless a DestinationRule says insecureSkipVerify",
+}
 
 ACCEPTED_OF_PROXIES = frozenset(
     (
@@ -195,7 +199,6 @@ class MeshConfig(Lenient, frozen=True):
     ingress_service: str = "istio-ingressgateway"
     ingress_controller_mode: Literal["UNSPECIFIED", "OFF", "DEFAULT", "STRICT"] = "STRICT"
     ingress_selector: str = "ingressgateway"
-    enable_tracing: bool = False
     access_log_file: str = ""
     access_log_format: str = ""
     access_log_encoding: Literal["TEXT", "JSON"] = "TEXT"
@@ -208,7 +211,7 @@ class MeshConfig(Lenient, frozen=True):
     default_service_export_to: tuple[str, ...] = ("*",)
     default_virtual_service_export_to: tuple[str, ...] = ("*",)
     default_destination_rule_export_to: tuple[str, ...] = ("*",)
-    root_namespace: str = "istio-system"
+    root_namespace: str = ""
     locality_lb_setting: LocalityLoadBalancerSetting = LocalityLoadBalancerSetting(enabled=True)
     dns_refresh_rate: Duration = Duration(60_000_000_000)
     h2_upgrade_policy: Literal["DO_NOT_UPGRADE", "UPGRADE"] = "DO_NOT_UPGRADE"
@@ -280,16 +283,25 @@ def _handshakes(document: Document, field: str, config: TLSConfig | None) -> Ite
 
 def _unknown(document: Document) -> list[Problem]:
     value = document.value if isinstance(document.value, Mapping) else {}
-    proxies = value.get("defaultConfig")
+    written = value.get("defaultConfig")
+    proxies = written if isinstance(written, Mapping) else {}
     return [
-        *_unknown_in(document, value, (), ACCEPTED | fields_of(MeshConfig).keys()),
-        *_unknown_in(
-            document,
-            proxies if isinstance(proxies, Mapping) else {},
-            ("defaultConfig",),
-            ACCEPTED_OF_PROXIES | fields_of(ProxyConfig).keys(),
-        ),
+        *_without_effect(document, value, (), ACCEPTED),
+        *_unknown_in(document, value, (), ACCEPTED.keys() | fields_of(MeshConfig).keys()),
+        *_without_effect(document, proxies, ("defaultConfig",), dict.fromkeys(ACCEPTED_OF_PROXIES, _NOT_YET)),
+        *_unknown_in(document, proxies, ("defaultConfig",), ACCEPTED_OF_PROXIES | fields_of(ProxyConfig).keys()),
     ]
+
+
+def _without_effect(
+    document: Document, value: Mapping[str, object], path: Path, known: Mapping[str, str]
+) -> Iterator[Problem]:
+    for name in value:
+        if name in known:
+            place = (*path, name)
+            message = "this is read but not acted on in this version"
+            origin, hint = document.origin(place), known[name]
+            yield Problem("not-acted-on", Level.WARNING, message, field=field_path(place), origin=origin, hint=hint)
 
 
 def _unknown_in(

@@ -4,18 +4,21 @@ What the mesh reads, `objects`, are not simply the latest objects but those that
 
 * an object that cannot be understood (it comes as problems without an object) leaves its last good version standing;
 * an object whose content Envoy has refused is set aside, and its last good version, if this process has seen one,
-  stands in for it. The verdict holds for that content and that Envoy version only.
+  stands in for it. The verdict holds for that content and that Envoy version only;
+* what is in a namespace that does not belong to the mesh (MeshConfig's discoverySelectors) is as if it were not there,
+  until the namespace does.
 
 Either way `problems` tells, and no other object is touched. The Store never learns where objects come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from ostria.base import Level, ObjectKey, Origin, Problem
 from ostria.engine import Engine, Epoch, Index, Input, Write
+from ostria.resources.discovery import Discovery
 from ostria.resources.kinds import KINDS, kind_of_shape
 from ostria.resources.refusals import ANNOTATION, Refusal, content_hash, verdict, without_verdict
 from ostria.resources.shapes import Object
@@ -92,8 +95,11 @@ class Store:
     `envoy_version` is the version whose verdicts count. One Store a mesh; use it from the engine's thread.
     """
 
-    def __init__(self, db: Engine, *, envoy_version: str = "") -> None:
+    def __init__(self, db: Engine, *, envoy_version: str = "", discovery: Discovery | None = None) -> None:
         self._db = db
+        self._discovery = discovery or Discovery("istio-system", "istio")
+        # What is in namespaces that do not belong to the mesh.
+        self._outside: dict[ObjectKey, Change] = {}
         self._envoy = envoy_version
         self._held: dict[ObjectKey, _Held] = {}
         # Contents whose written verdict has been lifted here, and is ignored until it is erased there.
@@ -102,10 +108,48 @@ class Store:
     def apply(self, batch: Iterable[Change]) -> Epoch:
         """Take all changes at once; of several for one key the last counts."""
         changes = {change.key: change for change in batch}
+        changes = self._moved(changes)
         with self._db.write() as write:
             for change in changes.values():
                 self._take(write, change)
         return write.epoch
+
+    def _moved(self, changes: Mapping[ObjectKey, Change]) -> dict[ObjectKey, Change]:
+        """The changes as they are to the mesh, with those of namespaces that come in or go out by them."""
+        told = [
+            (key, change.object)
+            for key, change in changes.items()
+            if self._discovery.concerns(key) and (change.object is not None or not _is_unreadable(change))
+        ]
+        self._discovery.see(key.namespace for key in changes)
+        moved: dict[ObjectKey, Change] = {}
+        for namespace in self._discovery.learn(told) if told else ():
+            if self._discovery.admits(namespace):
+                back = [key for key in self._outside if key.namespace == namespace]
+                moved |= {key: self._outside.pop(key) for key in back}
+            else:
+                for key in self._inside(namespace):
+                    self._outside[key] = self._now(key)
+                    moved[key] = Change(key, None)
+        for key, change in changes.items():
+            if self._discovery.admits(key.namespace):
+                moved[key] = change
+            elif change.object is None and not _is_unreadable(change):
+                self._outside.pop(key, None)
+            else:
+                self._outside[key] = change
+        return moved
+
+    def _inside(self, namespace: str) -> Iterator[ObjectKey]:
+        for kind in KINDS:
+            yield from by_namespace(self._db, (kind, namespace))
+
+    def _now(self, key: ObjectKey) -> Change:
+        """What a source has last seen of an object that is there."""
+        held = self._held.get(key)
+        found = held.latest if held else self._db.fact(objects, key)
+        told = held.problems if held else self._db.fact(problems, key) or ()
+        return Change(key, found, told, self._db.fact(origins, key))
 
     def withdraw(self, key: ObjectKey, message: str, envoy_version: str = "") -> Epoch:
         """Set the object's present content aside: Envoy has refused what it leads to, in these words.
@@ -132,7 +176,7 @@ class Store:
     def _take(self, write: Write, change: Change) -> None:
         key, obj = change.key, change.object
         write.set(origins, key, change.origin)
-        if obj is None and any(problem.level is Level.ERROR for problem in change.problems):
+        if _is_unreadable(change):
             # It is there and cannot be understood: what was in effect stays.
             write.set(problems, key, change.problems)
         elif obj is None or not KINDS[key.kind].ours:
@@ -173,6 +217,11 @@ class Store:
         write.set(problems, key, found or None)
         write.set(withdrawn, key, held.latest if held.refusal else None)
         write.set(refusals, key, held.refusal)
+
+
+def _is_unreadable(change: Change) -> bool:
+    """Whether an object is there and cannot be understood."""
+    return change.object is None and any(problem.level is Level.ERROR for problem in change.problems)
 
 
 def _refused(key: ObjectKey, held: _Held, origin: Origin | None) -> Problem:
