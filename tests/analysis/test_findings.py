@@ -244,3 +244,32 @@ spec: {hosts: [api.example.com], %s resolution: DNS, ports: [{number: 443, name:
     problem = f"kept-at-home spec.exportTo: {here}"
     check(Mesh(*parts, entry % "", rule % "ratings.shop", settings=apart), problem, problem)
     check(Mesh(*parts, entry % "", rule % "ratings.shop"))
+
+
+def test_a_server_name_that_an_older_rule_has_at_the_gateway_is_told():
+    gateway = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 443, name: p, protocol: TLS}, hosts: ["*.B.example"], tls: {mode: PASSTHROUGH}}]
+"""
+    rule = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: %s, creationTimestamp: "2026-01-0%dT00:00:00Z"}
+spec:
+  hosts: ["*.b.example"]
+  gateways: [g]
+  tls: [{match: [{sniHosts: [%s]}], route: [{destination: {host: reviews, port: {number: 9080}}}]}]
+"""
+    old, young = rule % ("old", 1, '"*.b.example", a.b.example'), rule % ("young", 2, "a.b.example, c.b.example")
+    mesh = Mesh(EDGE, service("reviews", ip="10.96.0.1"), gateway, old, young)
+    (problem,) = findings(mesh.db)
+    assert (problem.code, problem.object and problem.object.name, problem.field) == (
+        "shadowed-server-name",
+        "young",
+        "spec.tls[0].match[0]",
+    )
+    assert problem.message.startswith("a.b.example is taken by VirtualService default/old")

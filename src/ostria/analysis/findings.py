@@ -9,6 +9,7 @@ from __future__ import annotations
 from ostria.analysis.credentials import credential_problems
 from ostria.analysis.gateways import binding_problems, gateway_problems, ingress_problems
 from ostria.analysis.routing import routing_problems
+from ostria.analysis.server_names import server_name_problems
 from ostria.analysis.tenancy import tenancy_problems
 from ostria.analysis.tokens import token_problems
 from ostria.analysis.unsupported import KINDS_WITH_GAPS, unsupported
@@ -22,6 +23,7 @@ ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 SUBJECTS = (
     ("VirtualService", routing_problems),
     ("VirtualService", binding_problems),
+    ("VirtualService", server_name_problems),
     ("VirtualService", tenancy_problems),
     ("ServiceEntry", tenancy_problems),
     ("Gateway", gateway_problems),

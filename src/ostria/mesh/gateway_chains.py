@@ -8,7 +8,9 @@ A port that nothing stands behind is not listened on, unless requests are read t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from ostria.base import ObjectKey
 from ostria.base.hosts import matches
 from ostria.engine import Engine, query
 from ostria.mesh.gateway_credentials import available
@@ -40,25 +42,56 @@ def gateway_listeners(db: Engine, client: ClientTraits) -> tuple[GatewayListener
     return tuple(listener for listener in found if listener.chains)
 
 
-@query
+class Shadowed(NamedTuple):
+    """A server name of a rule that nothing ever comes to: another has it at this port already."""
+
+    origin: ObjectKey
+    field: str
+    name: str
+    taken_by: ObjectKey
+
+
+class _Shared(NamedTuple):
+    chains: tuple[GatewayChain, ...]
+    shadowed: tuple[Shadowed, ...] = ()
+
+
 def gateway_chains(db: Engine, bind: str, port: int, client: ClientTraits) -> tuple[GatewayChain, ...]:
     """What is done with the connections to one port; of two claims to one server name the first has it."""
+    return _shared(db, bind, port, client).chains
+
+
+def shadowed_names(db: Engine, bind: str, port: int, client: ClientTraits) -> tuple[Shadowed, ...]:
+    """The claims to server names of one port that came too late."""
+    return _shared(db, bind, port, client).shadowed
+
+
+@query
+def _shared(db: Engine, bind: str, port: int, client: ClientTraits) -> _Shared:
     places = gateway_ports(db, client)
     servers = next((place.servers for place in places if (place.bind, place.port) == (bind, port)), ())
     if servers and servers[0].tls is None and is_http_server(servers[0]):
         origins = frozenset(server.gateway for server in servers)
         grpc_web = any(server.protocol is Protocol.GRPC_WEB for server in servers)
-        return (GatewayChain(origins, table=route_table(servers[0]), grpc_web=grpc_web),)
+        return _Shared((GatewayChain(origins, table=route_table(servers[0]), grpc_web=grpc_web),))
     chains: list[GatewayChain] = []
-    taken: set[tuple[str, bool]] = set()
-    for chain in (chain for server in servers for chain in _chains(db, server, client)):
+    shadowed: list[Shadowed] = []
+    taken: dict[tuple[str, bool], ObjectKey] = {}
+    for server, chain in ((each, chain) for each in servers for chain in _chains(db, each, client)):
         if not chain.encrypted:
-            return (*chains, chain)
-        free = [name for name in chain.server_names or ("",) if (name, chain.mesh_only) not in taken]
-        taken.update((name, chain.mesh_only) for name in free)
+            return _Shared((*chains, chain))
+        free: list[str] = []
+        rule = chain.route.origin if chain.route else None
+        for name in chain.server_names or ("",):
+            first = taken.get((name, chain.mesh_only))
+            if first is None:
+                taken[name, chain.mesh_only] = rule or server.gateway
+                free.append(name)
+            elif rule is not None and chain.route is not None:
+                shadowed.append(Shadowed(rule, chain.route.field, name or "*", first))
         if free:
             chains.append(chain._replace(server_names=() if free == [""] else tuple(free)))
-    return tuple(chains)
+    return _Shared(tuple(chains), tuple(shadowed))
 
 
 def _chains(db: Engine, server: GatewayServer, client: ClientTraits) -> Iterator[GatewayChain]:
