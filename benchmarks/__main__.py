@@ -10,7 +10,7 @@ import traceback
 
 from benchmarks.report import page
 
-BENCHMARKS = ("cost_model", "generation", "route_edits", "local")
+BENCHMARKS = ("cost_model", "generation", "route_edits", "certificates", "local")
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
