@@ -24,9 +24,11 @@ def pytest_configure(config: pytest.Config) -> None:
         janitor.watch()
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Before xdist reads the groups.
     if hasattr(config, "workerinput"):
+        run_order.gather(items)
         run_order.sort(items)
 
 

@@ -23,7 +23,7 @@ from ostria.analysis.simulation import answers, chains, proxy, requests, resolve
 from ostria.analysis.simulation.model import HeaderRule, RouteRule, Upstream
 from ostria.resources import KINDS
 
-pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("differential")]
+pytestmark = pytest.mark.envoy
 
 # Seeds whose calls meet every rule that the mutations below break, several times each.
 FEW = (0, 1, 2, 3, 4, 5, 24, 44, 51)

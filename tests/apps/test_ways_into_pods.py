@@ -92,7 +92,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loc
         yield found
 
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("ways-into-pods")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def spoken(

@@ -40,8 +40,6 @@ metadata: {name: none}
 spec: {podSelector: {}}
 """
 
-pytestmark = pytest.mark.xdist_group("cli-api-server")
-
 
 class Printed(NamedTuple):
     code: int
