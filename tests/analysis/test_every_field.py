@@ -1,4 +1,4 @@
-"""No field is silently ignored: whatever field of a networking object is changed, what follows from the object changes,
+"""No field is silently ignored: whatever field of an object is changed, what follows from the object changes,
 or the mesh says that it does not.
 
 `every_field/KIND.yaml` holds objects that have every field of their kind; `world.yaml` is the mesh that they are put

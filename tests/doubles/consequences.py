@@ -14,6 +14,7 @@ from ostria.envoy.fragments import ResourceType
 from ostria.mesh.clients import traits_of
 from ostria.mesh.extensions import wanted_modules
 from ostria.mesh.proxy_configs import proxy_starts
+from ostria.mesh.request_authentication import wanted_keys
 from ostria.resources import by_kind
 
 
@@ -22,6 +23,7 @@ def follows(db: Engine) -> tuple[Hashable, ...]:
     found: list[Hashable] = [
         proxy_starts(db),
         wanted_modules(db),
+        wanted_keys(db),
         gateway_status_writes(db),
         deployment_writes(db),
         address_writes(db),

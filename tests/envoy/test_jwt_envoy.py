@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -134,6 +135,17 @@ spec:
 AT_GATEWAY = {"edge": f"{EDGE}  jwtRules: [{{{rule('outputClaimToHeaders: [{header: x-sub, claim: sub}]')}}}]"}
 
 
+LOGGED = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    accessLogFile: %s
+---
+"""
+
+
 async def fetch(mesh: Mesh) -> None:
     with mesh.db.write() as write:
         write.set(fetched_keys_input, KeySource(URI), FetchedKeys(ONE.published()))
@@ -142,7 +154,9 @@ async def fetch(mesh: Mesh) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GuardedEnvoy]:
-    async with guarded_envoy(tmp_path_factory.mktemp("jwt"), POLICIES, AT_GATEWAY, prepare=fetch) as envoy:
+    folder = tmp_path_factory.mktemp("jwt")
+    policies = POLICIES | {"logged": POLICIES["audience"] + LOGGED % (folder / "access.log")}
+    async with guarded_envoy(folder, policies, AT_GATEWAY, prepare=fetch) as envoy:
         yield envoy
 
 
@@ -307,6 +321,26 @@ async def test_a_preflight_has_no_token_and_needs_none(guarded: GuardedEnvoy) ->
     seen = await call(guarded, "out", *asked, ("x-sub", "forged"), method="OPTIONS")
     assert "x-sub" not in seen.json()["headers"]
     assert (await call(guarded, "both", asked[1], method="OPTIONS")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (ONE.token(exp=LONG_AGO), "Jwt_is_expired"),
+        (STRANGER.token(aud="here"), "Jwt_verification_fails"),
+        (GOOD, "Audiences_in_Jwt_are_not_allowed"),
+        (OTHER.token(), "Jwt_issuer_is_not_configured"),
+    ],
+)
+async def test_the_access_log_says_why_it_was_refused(guarded: GuardedEnvoy, token: str, reason: str) -> None:
+    await call(guarded, "logged", *bearer(token), path=f"/{reason}")
+    log = guarded.envoy.folder / "access.log"
+    async with asyncio.timeout(10):
+        while not log.exists() or f"/{reason} " not in log.read_text():
+            await asyncio.sleep(0.01)
+    (line,) = (line for line in log.read_text().splitlines() if f"/{reason} " in line)
+    assert f"jwt_authn_access_denied{{{reason}" in line, line
+    assert token[-20:] not in line
 
 
 # --- what bulletins and papers have told of ---------------------------------------------------------------------------
