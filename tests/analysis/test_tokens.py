@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from doubles.token_issuer import LONG_AGO, TokenIssuer
+from doubles.token_issuer import LONG_AGO, TokenIssuer, named
 from ostria.analysis.simulation import CallMode, Failure, Trace, call_to, pod_of, simulate
 from ostria.analysis.simulation.telling import told
 from ostria.apps.offline import OfflineMesh
@@ -58,7 +58,7 @@ def trace(token: str, keys: str = INLINE) -> Trace:
     return simulate(mesh.db, client, call._replace(headers=headers, now=NOW))
 
 
-@pytest.mark.parametrize("token", ["", ISSUER.token()])
+@pytest.mark.parametrize("token", ["", ISSUER.token()], ids=named)
 def test_a_good_token_and_none_at_all_are_let_on(token: str) -> None:
     assert trace(token).failure is None
 
@@ -72,6 +72,7 @@ def test_a_good_token_and_none_at_all_are_let_on(token: str) -> None:
         (ISSUER.token(iss="https://other.example.com"), "its token is of another issuer"),
         ("nonsense", "what stands in header authorization is no token"),
     ],
+    ids=named,
 )
 def test_a_bad_one_is_refused_by_whose_policy(token: str, reason: str) -> None:
     found = trace(token)

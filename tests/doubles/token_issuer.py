@@ -66,6 +66,11 @@ def forged(header: Mapping[str, Any], claims: Mapping[str, Any], signature: byte
     return ".".join((_part(json.dumps(header).encode()), _part(json.dumps(claims).encode()), _part(signature)))
 
 
+def named(value: object) -> str:
+    """What a test's parameter is called: tokens are others in each process, and names must not be."""
+    return text if len(text := str(value)) < 30 else "token"
+
+
 def bearer(token: str) -> list[tuple[str, str]]:
     return [("authorization", f"Bearer {token}")]
 
