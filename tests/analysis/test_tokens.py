@@ -88,6 +88,6 @@ def test_a_bad_one_is_refused_by_whose_policy(token: str, reason: str) -> None:
 def test_what_is_not_known_is_not_guessed() -> None:
     found = trace(ISSUER.token(), "jwksUri: https://issuer.example.com/keys")
     assert found.failure is None
-    words = "the token in header authorization: the keys of https://issuer.example.com are fetched by istiod"
+    words = "the token in header authorization: the keys of https://issuer.example.com are not known here"
     assert found.received[0].outcome.unread == (words,)
     assert f"not evaluated {words}" in told(found)

@@ -63,8 +63,8 @@ async def _gateway(policies: str, port: int, prepare: Prepare) -> tuple[bytes, s
     return held[0].body, f"outbound|80||{_HOST}", held[1].body
 
 
-def _cluster(name: str, backend: Backend) -> dict[str, Any]:
-    place = {"socket_address": {"address": "127.0.0.1", "port_value": backend.port}}
+def _cluster(name: str, port: int) -> dict[str, Any]:
+    place = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     member = {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": place}}]}]}
     return {"name": name, "type": "STATIC", "connect_timeout": "5s", "load_assignment": member}
 
@@ -80,10 +80,12 @@ async def guarded_envoy(
     at_gateway: Mapping[str, str] | None = None,
     *,
     prepare: Prepare = _as_it_is,
+    others: Mapping[str, int] | None = None,
 ) -> AsyncIterator[GuardedEnvoy]:
     """A workload `b` in `default` behind each of these sets of policies, and behind a gateway for each of the others.
 
-    `prepare` is given each mesh before anything is made of it. Envoy must take everything.
+    `prepare` is given each mesh before anything is made of it. `others` are ports on loopback by the names of clusters.
+    Envoy must take everything.
     """
     backend = Backend("b")
     plan = GuardedEnvoy(backend)
@@ -93,15 +95,17 @@ async def guarded_envoy(
             port = plan.ports[name] = free_port()
             plan.bodies[name], cluster = await _inbound(policies, port, prepare)
             listeners.append(as_dict(Listener, plan.bodies[name]) | {"name": name})
-            clusters[cluster] = _cluster(cluster, backend)
+            clusters[cluster] = _cluster(cluster, backend.port)
         for name, policies in (at_gateway or {}).items():
             port = plan.ports[name] = free_port()
             plan.bodies[name], cluster, plan.tables[name] = await _gateway(policies, port, prepare)
             listeners.append(as_dict(Listener, plan.bodies[name]))
             routes.append(plan.tables[name])
-            clusters[cluster] = _cluster(cluster, backend)
+            clusters[cluster] = _cluster(cluster, backend.port)
         for name in ("InboundPassthroughCluster", "BlackHoleCluster"):
-            clusters[name] = _cluster(name, backend)
+            clusters[name] = _cluster(name, backend.port)
+        for name, port in (others or {}).items():
+            clusters[name] = _cluster(name, port)
         for listener, port in zip(listeners, plan.ports.values(), strict=True):
             listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
             listener.pop("additional_addresses", None)

@@ -17,7 +17,8 @@ import pytest_asyncio
 
 from doubles.file_envoy import Response, http_get
 from doubles.guarded_envoy import GuardedEnvoy, guarded_envoy
-from doubles.meshes import Mesh
+from doubles.key_server import key_server
+from doubles.meshes import Mesh, service
 from doubles.token_issuer import LONG_AGO, TokenIssuer, bearer, forged, named
 from ostria.analysis.simulation.listeners_wire import listener
 from ostria.analysis.simulation.model import Forward, Http
@@ -26,6 +27,7 @@ from ostria.analysis.simulation.routes_wire import route_table
 from ostria.analysis.simulation.tokens import Passed, passed, with_headers
 from ostria.mesh.model import KeySource
 from ostria.mesh.request_authentication import FetchedKeys, fetched_keys_input
+from ostria.mesh.settings import KeyFetching, Settings, settings_input
 
 pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module")]
 
@@ -66,6 +68,7 @@ BROKEN = [
     {"kty": "OKP", "crv": "Ed25519", "x": "AA"},
     {"kty": "oct", "k": "="},
 ]
+IDP = service("idp", 80, ip="10.96.0.7") + "---"
 POLICIES = {
     "none": "",
     "one": policy(rule()),
@@ -84,6 +87,8 @@ POLICIES = {
     "any-issuer": policy(f"jwks: '{ONE.published()}'"),
     "fetched": policy(f"issuer: '{ONE.name}', jwksUri: '{URI}'"),
     "unfetched": policy(f"issuer: '{ONE.name}', jwksUri: '{URI}/broken'"),
+    "remote": IDP + policy(f"issuer: '{ONE.name}', jwksUri: 'http://idp.default.svc/keys'"),
+    "remote-broken": IDP + policy(f"issuer: '{ONE.name}', jwksUri: 'http://idp.default.svc/none', timeout: 1s"),
     "secret": policy(rule(keys=WITH_SECRET)),
     "half": policy(rule(keys=json.dumps({"keys": [*BROKEN, ONE.jwk()]}))),
     "broken": policy(rule(keys=json.dumps({"keys": BROKEN}))),
@@ -148,6 +153,8 @@ data:
 
 async def fetch(mesh: Mesh) -> None:
     with mesh.db.write() as write:
+        # Who has keys in the mesh is asked by proxies themselves, all others by istiod.
+        write.set(settings_input, "", Settings(keys=KeyFetching.HYBRID))
         write.set(fetched_keys_input, KeySource(URI), FetchedKeys(ONE.published()))
         write.set(fetched_keys_input, KeySource(f"{URI}/broken"), FetchedKeys(failure="there is nothing"))
 
@@ -156,8 +163,10 @@ async def fetch(mesh: Mesh) -> None:
 async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GuardedEnvoy]:
     folder = tmp_path_factory.mktemp("jwt")
     policies = POLICIES | {"logged": POLICIES["audience"] + LOGGED % (folder / "access.log")}
-    async with guarded_envoy(folder, policies, AT_GATEWAY, prepare=fetch) as envoy:
-        yield envoy
+    async with key_server(ONE.published()) as idp:
+        others = {"outbound|80||idp.default.svc.cluster.local": idp.port}
+        async with guarded_envoy(folder, policies, AT_GATEWAY, prepare=fetch, others=others) as envoy:
+            yield envoy
 
 
 async def call(guarded: GuardedEnvoy, at: str, *headers: tuple[str, str], path: str = "/", **how: Any) -> Response:
@@ -221,6 +230,9 @@ GOOD = ONE.token()
         ("fetched", GOOD, 200),
         ("fetched", STRANGER.token(), 401),
         ("unfetched", GOOD, 401),
+        ("remote", GOOD, 200),
+        ("remote", STRANGER.token(), 401),
+        ("remote-broken", GOOD, 401),
         ("half", GOOD, 200),
         ("half", STRANGER.token(), 401),
         ("broken", GOOD, 401),

@@ -7,7 +7,9 @@ import pytest
 from doubles.guarded_envoy import GATEWAY, SIDECAR
 from doubles.meshes import Mesh, pod, service
 from doubles.token_issuer import TokenIssuer
-from ostria.envoy.catalogue import fragment, scope
+from ostria.analysis.tokens import token_problems
+from ostria.base import ObjectKey
+from ostria.envoy.catalogue import fragment, names, scope
 from ostria.envoy.fragments import Fragment, ResourceType
 from ostria.mesh.model import KeySource
 from ostria.mesh.request_authentication import (
@@ -18,6 +20,7 @@ from ostria.mesh.request_authentication import (
     token_rules_of,
     wanted_keys,
 )
+from ostria.mesh.settings import KeyFetching, Settings
 from ostria.mesh.traits import ClientTraits, ProxyType
 from ostria.resources.key_sets import NO_KEYS
 
@@ -137,3 +140,30 @@ def test_who_is_told_apart_by_nothing_shares() -> None:
     mesh = Mesh(policy("a", APP_B))
     twin = SIDECAR._replace(labels=(*SIDECAR.labels, ("pod-template-hash", "1")))
     assert token_rules_of(mesh.db, SIDECAR) is token_rules_of(mesh.db, twin)
+
+
+@pytest.mark.parametrize(
+    ("uri", "mode", "asked", "istiods"),
+    [
+        ("http://b.default.svc.cluster.local/keys", KeyFetching.ISTIOD, False, True),
+        ("http://b.default.svc.cluster.local/keys", KeyFetching.HYBRID, True, False),
+        ("http://b.default.svc:80/keys", KeyFetching.HYBRID, True, False),
+        ("http://b.default.svc.cluster.local:81/keys", KeyFetching.HYBRID, False, True),
+        ("https://b.default.svc.cluster.local/keys", KeyFetching.HYBRID, False, True),
+        ("https://b.example/keys", KeyFetching.HYBRID, False, True),
+        ("https://b.example/keys", KeyFetching.ENVOY, False, False),
+        ("http://b.default.svc.cluster.local/keys", KeyFetching.ENVOY, True, False),
+    ],
+)
+def test_who_fetches_keys(uri: str, mode: KeyFetching, asked: bool, istiods: bool) -> None:
+    text = policy("a").replace("https://a/keys", uri)
+    mesh = Mesh(service("b", 80, ip="10.96.0.2"), text, settings=Settings(keys=mode))
+    cluster = "outbound|80||b.default.svc.cluster.local"
+    (rule,) = token_rules_of(mesh.db, SIDECAR)
+    assert (rule.asked.name if rule.asked else "") == (cluster if asked else "")
+    assert bool(wanted_keys(mesh.db)) is istiods
+    assert asked is ((ResourceType.CLUSTER, cluster) in inbound(mesh).references)
+    # A proxy that knows nothing of that service calls it all the same.
+    assert not asked or cluster in names(mesh.db, ResourceType.CLUSTER, SIDECAR._replace(on_demand=True))
+    codes = [each.code for each in token_problems(mesh.db, ObjectKey("", "RequestAuthentication", "default", "p"))]
+    assert codes == ([] if asked or istiods else ["keys-not-fetched"])

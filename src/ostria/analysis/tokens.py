@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ostria.base import Level, ObjectKey, Problem
 from ostria.engine import Engine, query
 from ostria.mesh.model import KeySource
-from ostria.mesh.request_authentication import fetched_keys_input, token_rules
+from ostria.mesh.request_authentication import fetched_keys_input, is_istiods, token_rules
 
 KEYS_NOT_FETCHED = "keys-not-fetched"
 
@@ -22,6 +22,16 @@ def _problems(db: Engine, key: ObjectKey) -> Iterator[Problem]:
     for number, rule in enumerate(token_rules(db, key)):
         if not isinstance(rule.keys, KeySource):
             continue
+        if rule.asked is None and not is_istiods(db, rule):
+            yield Problem(
+                KEYS_NOT_FETCHED,
+                Level.ERROR,
+                "proxies are to fetch the keys, and no service of the mesh has the host and port of this URL: every token"
+                " of this rule is refused",
+                key,
+                f"spec.jwtRules[{number}].jwksUri",
+                hint="add a ServiceEntry for it, or let istiod fetch keys (PILOT_JWT_ENABLE_REMOTE_JWKS=hybrid)",
+            )
         found = fetched_keys_input(db, rule.keys)
         if found is None or not found.failure:
             continue

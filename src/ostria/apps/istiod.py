@@ -40,8 +40,8 @@ from ostria.injection import Settings as InjectionSettings
 from ostria.injection import with_mesh_config
 from ostria.injection.values import read_values, settings_of
 from ostria.mesh.proxy_configs import proxy_starts
+from ostria.mesh.settings import KeyFetching, mesh_config, trust_domain
 from ostria.mesh.settings import Settings as MeshSettings
-from ostria.mesh.settings import mesh_config, trust_domain
 from ostria.resources import objects
 from ostria.resources.kubernetes import Secret
 from ostria.sources.access import Access, from_kubeconfig, in_cluster, kubeconfig_paths
@@ -92,6 +92,7 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         http10=environ.get("PILOT_HTTP10", "false") in ("true", "1"),
         scope_gateways=environ.get("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "false") == "true",
         strict_tenancy=environ.get("OSTRIA_STRICT_TENANCY", "false") == "true",
+        keys=_key_fetching(environ.get("PILOT_JWT_ENABLE_REMOTE_JWKS", "false")),
         on_demand=environ.get("OSTRIA_ON_DEMAND_XDS", "false") == "true",
     )
     defaults = InjectionSettings()
@@ -114,6 +115,14 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         terms=terms_from(environ),
         keys=_key_settings(environ),
     )
+
+
+def _key_fetching(word: str) -> KeyFetching:
+    known = {"": KeyFetching.ISTIOD, "false": KeyFetching.ISTIOD, "true": KeyFetching.ENVOY}
+    found = known.get(word.lower()) or next((each for each in KeyFetching if each == word.lower()), None)
+    if found is None:
+        raise ValueError(f'PILOT_JWT_ENABLE_REMOTE_JWKS is false, hybrid or envoy, not "{word}"')
+    return found
 
 
 def _key_settings(environ: Mapping[str, str]) -> KeySettings:

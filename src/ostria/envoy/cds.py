@@ -19,7 +19,7 @@ from ostria.envoy.clusters import (
     outbound_cluster,
 )
 from ostria.envoy.fragments import Fragment, ResourceType, fragment
-from ostria.mesh.authorization import authorization_of
+from ostria.envoy.guards import guards_of
 from ostria.mesh.backend_tls import REFUSED_CREDENTIAL, policies_for
 from ostria.mesh.destinations import destination, destination_told_apart, names_credentials, traffic_policy
 from ostria.mesh.endpoints import accounts, called
@@ -61,8 +61,8 @@ def names(db: Engine, client: ClientTraits) -> tuple[str, ...]:
             own = (DYNAMIC_DNS, *own)
     else:
         own = tuple(cluster.name for cluster in passed_to(db, client))
-    # Whoever is asked what is allowed is called by the proxy itself, whatever its workload may call.
-    asked = sorted(cluster.name for cluster in authorization_of(db, client).clusters)
+    # Whoever is asked what is allowed, or for keys, is called by the proxy itself, whatever its workload may call.
+    asked = sorted(cluster.name for cluster in guards_of(db, client).clusters)
     if client.on_demand:
         return (*FIXED, *own, *asked)
     called = (*FIXED, *own, *_outbound_names(db, outbound_scope(db).project(client)))

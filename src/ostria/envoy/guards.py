@@ -34,8 +34,8 @@ class Guards(NamedTuple):
 
     @property
     def clusters(self) -> frozenset[ClusterRef]:
-        """Where those are who are asked."""
-        return self.access.clusters
+        """Where those are who are asked: what is allowed, and for keys."""
+        return self.access.clusters | {rule.asked for rule in self.tokens if rule.asked is not None}
 
 
 def guards_of(db: Engine, client: ClientTraits) -> Guards:

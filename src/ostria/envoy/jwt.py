@@ -4,8 +4,8 @@ A request with a token that no rule takes is answered with 401, and one without 
 (istio.io: RequestAuthentication). The claims of a verified one stand in dynamic metadata at `payload`, under the
 filter's name; the reason of a refusal stands in the response's code details, `jwt_authn_access_denied{...}`.
 
-Keys are always given, never fetched by Envoy. A set without keys fits no token: where keys cannot be had, every token
-is refused.
+Keys are given; Envoy fetches them itself only where a service of the mesh has them and istiod was told to leave it to
+proxies. A set without keys fits no token: where keys cannot be had, every token is refused.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import (
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import HttpFilter
 
 from ostria.envoy.matches import JWT_FILTER, JWT_PAYLOAD
-from ostria.envoy.wire import packed
-from ostria.mesh.model import TokenRule, VerifiedBy
+from ostria.envoy.wire import duration, packed
+from ostria.mesh.model import KeySource, TokenRule, VerifiedBy
+
+# How long a proxy that has fetched keys itself goes on with them.
+_CACHED = duration(5 * 60_000)
 
 # Claims that hold several words in one text (RFC 8693, 4.2; RFC 9068), so that each may be matched by itself.
 _SPACED_CLAIMS = ("scope", "permission")
@@ -75,7 +78,13 @@ def _provider(verified: VerifiedBy, *, routes_by_claims: bool) -> JwtProvider:
         payload_in_metadata=JWT_PAYLOAD,
         clear_route_cache=routes_by_claims,
     )
-    provider.local_jwks.inline_string = verified.keys
+    if rule.asked is not None and isinstance(rule.keys, KeySource):
+        provider.remote_jwks.http_uri.uri = rule.keys.uri
+        provider.remote_jwks.http_uri.cluster = rule.asked.name
+        provider.remote_jwks.http_uri.timeout.CopyFrom(duration(rule.timeout))
+        provider.remote_jwks.cache_duration.CopyFrom(_CACHED)
+    else:
+        provider.local_jwks.inline_string = verified.keys
     spaced = dict.fromkeys((*_SPACED_CLAIMS, *rule.spaced_claims))
     provider.normalize_payload_in_metadata.space_delimited_claims.extend(spaced)
     for header, claim in rule.claim_headers:

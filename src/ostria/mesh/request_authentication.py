@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from ostria.base import ObjectKey
 from ostria.engine import Engine, Index, Input, query
 from ostria.mesh.attachments import attachment_scope, is_attached
 from ostria.mesh.destinations import milliseconds
-from ostria.mesh.model import KeySource, TokenRule, VerifiedBy
-from ostria.mesh.services import age
-from ostria.mesh.settings import root_namespace
+from ostria.mesh.model import ClusterRef, KeySource, TokenRule, VerifiedBy
+from ostria.mesh.services import age, service
+from ostria.mesh.settings import KeyFetching, root_namespace, settings
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Object, by_kind, objects
 from ostria.resources.key_sets import NO_KEYS, read_key_set
@@ -43,10 +44,11 @@ def token_rules(db: Engine, key: ObjectKey) -> tuple[TokenRule, ...]:
     value = objects(db, key)
     if not isinstance(value, RequestAuthentication):
         return ()
-    return tuple(_rule(rule, key) for rule in value.spec.jwt_rules)
+    return tuple(_rule(db, rule, key) for rule in value.spec.jwt_rules)
 
 
-def _rule(rule: JWTRule, origin: ObjectKey) -> TokenRule:
+def _rule(db: Engine, rule: JWTRule, origin: ObjectKey) -> TokenRule:
+    asked = _asked(db, rule, origin.namespace)
     return TokenRule(
         origin=origin,
         issuer=rule.issuer,
@@ -60,7 +62,22 @@ def _rule(rule: JWTRule, origin: ObjectKey) -> TokenRule:
         claim_headers=tuple((output.header, output.claim) for output in rule.output_claim_to_headers),
         spaced_claims=rule.space_delimited_claims,
         required=rule.presence == "REQUIRED",
+        asked=asked,
+        timeout=(milliseconds(rule.timeout) or FETCH_TIMEOUT) if asked else 0,
     )
+
+
+def _asked(db: Engine, rule: JWTRule, namespace: str) -> ClusterRef | None:
+    """The service of the mesh that has a rule's keys, where proxies are to fetch them from it."""
+    if rule.jwks or not rule.key_uri or settings(db).keys is KeyFetching.ISTIOD:
+        return None
+    parts = urlsplit(rule.key_uri)
+    host = (parts.hostname or "").lower()
+    if host.endswith(".svc"):
+        host = f"{host}.{settings(db).domain_suffix}"
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    found = service(db, host, namespace)
+    return ClusterRef(host, port) if found is not None and found.port(port) is not None else None
 
 
 def _keys(rule: JWTRule) -> KeySource | str:
@@ -144,8 +161,14 @@ def wanted_of(db: Engine, key: ObjectKey) -> tuple[tuple[KeySource, int], ...]:
     return tuple(
         (made.keys, milliseconds(rule.timeout) or FETCH_TIMEOUT)
         for rule, made in zip(written, token_rules(db, key), strict=True)
-        if isinstance(made.keys, KeySource)
+        if isinstance(made.keys, KeySource) and is_istiods(db, made)
     )
+
+
+def is_istiods(db: Engine, rule: TokenRule) -> bool:
+    """Whether it is istiod that fetches a rule's keys. By an issuer's configuration nobody else can."""
+    by_uri = isinstance(rule.keys, KeySource) and rule.keys.uri
+    return rule.asked is None and not (by_uri and settings(db).keys is KeyFetching.ENVOY)
 
 
 @query

@@ -19,6 +19,14 @@ from ostria.resources.kubernetes import ConfigMap
 from ostria.resources.mesh_config import MeshConfig, TLSConfig, parse_mesh_config
 
 
+class KeyFetching(enum.StrEnum):
+    """Who fetches the keys that tokens are verified with (istio.io: PILOT_JWT_ENABLE_REMOTE_JWKS)."""
+
+    ISTIOD = "istiod"
+    HYBRID = "hybrid"  # Proxies, where a service of the mesh has them.
+    ENVOY = "envoy"
+
+
 class Settings(NamedTuple):
     """How this control plane was started. `revision` "" is the default one.
 
@@ -27,7 +35,8 @@ class Settings(NamedTuple):
     says that a Gateway selects workloads of its own namespace only. `on_demand` says that sidecars are sent only what
     their workloads call, unless MeshConfig or their pods say otherwise.
     `strict_tenancy` says that namespaces do not trust each other (see `tenancy`).
-    `http10` lets gateways and workloads speak HTTP/1.0, which is answered with 426 otherwise.
+    `http10` lets gateways and workloads speak HTTP/1.0, which is answered with 426 otherwise. `keys` says who fetches
+    issuers' keys.
     """
 
     root_namespace: str = "istio-system"
@@ -40,6 +49,7 @@ class Settings(NamedTuple):
     on_demand: bool = False
     http10: bool = False
     strict_tenancy: bool = False
+    keys: KeyFetching = KeyFetching.ISTIOD
 
 
 settings_input: Input[str, Settings] = Input("mesh.settings")

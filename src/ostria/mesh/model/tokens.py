@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ostria.base import ObjectKey
+from ostria.mesh.model.routes import ClusterRef
 
 
 class KeySource(NamedTuple):
@@ -21,6 +22,7 @@ class TokenRule(NamedTuple):
     `headers` (name, prefix), `parameters` and `cookies` name, and where they name none in `authorization: Bearer` or
     the parameter `access_token`. One of `audiences` must be its own, where there are any. `required` refuses requests
     that have none. `claim_headers` are pairs of a header and the claim (`a.b` within others) that it carries onward.
+    `asked` is the cluster in which proxies themselves fetch the keys, within `timeout` ms; None where istiod does.
     """
 
     origin: ObjectKey
@@ -35,6 +37,8 @@ class TokenRule(NamedTuple):
     claim_headers: tuple[tuple[str, str], ...] = ()
     spaced_claims: tuple[str, ...] = ()
     required: bool = False
+    asked: ClusterRef | None = None
+    timeout: int = 0
 
 
 class VerifiedBy(NamedTuple):
