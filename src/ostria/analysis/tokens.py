@@ -26,8 +26,8 @@ def _problems(db: Engine, key: ObjectKey) -> Iterator[Problem]:
             yield Problem(
                 KEYS_NOT_FETCHED,
                 Level.ERROR,
-                "proxies are to fetch the keys, and no service of the mesh has the host and port of this URL: every token"
-                " of this rule is refused",
+                "proxies are to fetch the keys, and no service of the mesh has the host and port of this URL: every"
+                " token of this rule is refused",
                 key,
                 f"spec.jwtRules[{number}].jwksUri",
                 hint="add a ServiceEntry for it, or let istiod fetch keys (PILOT_JWT_ENABLE_REMOTE_JWKS=hybrid)",
