@@ -232,7 +232,7 @@ def _tokens(provider: Provider, request: Asked) -> Iterator[tuple[str, str]]:
     for name in parameters:
         for part in query.split("&"):
             key, _, value = part.partition("=")
-            if key == name and value:
+            if key == name:
                 yield f"parameter {name}", unquote(value)
                 break
     cookies = dict(each.strip().partition("=")[::2] for each in request.headers.get("cookie", "").split(";"))
