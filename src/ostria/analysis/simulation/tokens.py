@@ -139,9 +139,9 @@ class _Trial(NamedTuple):
         return self.of(part)
 
     def taken(self, provider: Provider) -> Passed | _Refusal:
-        """All tokens that stand where a provider looks for them must be good; the last one counts."""
+        """All tokens that stand where a provider looks for them must be good; Envoy begins with the last."""
         found: Passed | _Refusal = _MISSING
-        for place, token in _tokens(provider, self.request):
+        for place, token in reversed(list(_tokens(provider, self.request))):
             found = self.verified(provider, place, token)
             if isinstance(found, _Refusal):
                 return found
