@@ -153,6 +153,8 @@ class _Trial(NamedTuple):
             claims: dict[str, Any] = jwt.decode(token, options=_UNVERIFIED)
         except (jwt.InvalidTokenError, ValueError):
             return _Refusal(f"what stands in {place} is no token")
+        if header.get("alg") not in _ALGORITHMS:
+            return _Refusal(f"the token in {place} names no algorithm that signs")
         if provider.issuer and claims.get("iss") != provider.issuer:
             return _OTHERS
         if wrong := self.untimely(claims):
