@@ -7,6 +7,8 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import random
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -429,6 +431,54 @@ async def test_the_scheme_in_another_spelling_gives_no_identity(guarded: Guarded
     """What is not seen as a token gives no identity."""
     response = await call(guarded, "out", ("authorization", f"{word} {GOOD}"))
     assert response.status == 401 or response.json()["headers"].get("x-sub") in (None, "alice")
+
+
+# --- drawn at random --------------------------------------------------------------------------------------------------
+
+TOKENS = [
+    *(GOOD, ONE.token(algorithm="ES256"), ONE.token(aud="here"), ONE.token(exp=None), ONE.token(sub="bob", a={"b": 7})),
+    *(BAD, OTHER.token(), OTHER.token(iss=ONE.name), ONE.token(iss=OTHER.name), STRANGER.token(aud=["here"])),
+    *(ONE.token(exp=LONG_AGO), ONE.token(nbf=3_999_999_999), ONE.token(aud="else"), ONE.token(iss=None)),
+    *(forged({"alg": "none"}, CLAIMS), forged({"alg": "RS256", "kid": ONE.kid}, CLAIMS, b"x"), "a.b.c", "..", "x", ""),
+]
+PREFIXES = ["Bearer ", "Bearer  ", "bearer ", "Basic ", "Token ", "Bearer", "xBearer ", ""]
+
+
+def drawn(chance: random.Random) -> tuple[str, list[tuple[str, str]], str, str]:
+    """A request: at which policies, its headers, path and method."""
+
+    def token() -> str:
+        found = chance.choice(TOKENS)
+        if found and chance.random() < 0.2:
+            at = chance.randrange(len(found))
+            found = found[:at] + chance.choice("Aa0-_.=+/~") + found[at + chance.randrange(2) :]
+        return found
+
+    headers = [
+        (name, chance.choice(PREFIXES if name != "x-other" else ["", "", "Bearer "]) + token())
+        for name in chance.sample(["authorization", "x-token", "x-other", "x-one", "x-sub"], chance.randrange(3))
+    ]
+    if chance.random() < 0.3:
+        headers.append(("cookie", f"{chance.choice(['session', 'other'])}={token()}"))
+    if chance.random() < 0.2:
+        headers += [("origin", "https://a.example"), ("access-control-request-method", "GET")][chance.randrange(2) :]
+    query = "&".join(f"{name}={token()}" for name in chance.sample(["t", "access_token", "u"], chance.randrange(2)))
+    path = chance.choice(["/", "/a/../b", "//", "/a"]) + (f"?{query}" if query else "")
+    return chance.choice(list(POLICIES)), headers, path, chance.choice(["GET", "GET", "POST", "OPTIONS"])
+
+
+async def test_requests_drawn_at_random_are_answered_as_is_said_of_them(guarded: GuardedEnvoy) -> None:
+    """And nobody who has not signed as the issuer is somebody. OSTRIA_TOKENS says how many, and from which seed."""
+    first, _, number = os.environ.get("OSTRIA_TOKENS", "0:300").partition(":")
+    signed = {token.rpartition(".")[0] for token in TOKENS[:5]}
+    for seed in range(int(first), int(first) + int(number)):
+        at, headers, path, method = drawn(random.Random(seed))
+        try:
+            response = await call(guarded, at, *headers, path=path, method=method)
+        except AssertionError as error:
+            raise AssertionError(f"{seed}: {method} {path} at {at}: {headers}") from error
+        if response.status == 200 and (who := response.json()["headers"].get("x-sub")) and at == "out":
+            assert any(f"{part}." in str((headers, path)) for part in signed), (seed, who)
 
 
 # --- at a gateway -----------------------------------------------------------------------------------------------------

@@ -252,4 +252,5 @@ def _values(request: Asked, name: str) -> list[str]:
     value = request.headers.get(name)
     if value is None:
         return []
-    return [value] if name == "authorization" else value.split(",")
+    # What stands around a value on the wire is none of it (RFC 9110, 5.5).
+    return [each.strip(" \t") for each in ([value] if name == "authorization" else value.split(","))]
