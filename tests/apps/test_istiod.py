@@ -31,6 +31,7 @@ from ostria.envoy.fragments import ResourceType
 from ostria.identity.keeping import Answer
 from ostria.identity.service_wire import METHOD, Request, decode_response, encode_request
 from ostria.injection.values import Global, Injected, Proxy, write_values
+from ostria.mesh.settings import KeyFetching
 from ostria.mesh.settings import Settings as MeshSettings
 from ostria.sources.api import Api, ApiError
 
@@ -227,3 +228,33 @@ def test_the_environment_is_read_once_into_settings():
 def test_what_cannot_be_read_is_said_and_not_guessed():
     with pytest.raises(ValueError, match="OSTRIA_SOCKET_MARK is a number"):
         settings_from({"OSTRIA_SOCKET_MARK": "x"})
+
+
+def test_who_fetches_keys_and_from_where() -> None:
+    found = settings_from(
+        {
+            "PILOT_JWT_ENABLE_REMOTE_JWKS": "hybrid",
+            "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL": "90s",
+            "BLOCKED_CIDRS_IN_JWKS_URIS": "10.0.0.0/8, fd00::/8",
+            "OSTRIA_ALLOWED_CIDRS_IN_JWKS_URIS": "127.0.0.1/32",
+        }
+    )
+    assert (found.mesh.keys, found.keys.refresh) == (KeyFetching.HYBRID, 90.0)
+    permitted = {each: found.keys.rules.permit(each) for each in ("127.0.0.1", "127.0.0.2", "10.1.1.1", "192.0.2.1")}
+    assert permitted == {"127.0.0.1": True, "127.0.0.2": False, "10.1.1.1": False, "192.0.2.1": True}
+    assert settings_from({}).mesh.keys is settings_from({"PILOT_JWT_ENABLE_REMOTE_JWKS": "false"}).mesh.keys
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        ("PILOT_JWT_ENABLE_REMOTE_JWKS", "perhaps"),
+        ("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", "soon"),
+        ("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", "0s"),
+        ("BLOCKED_CIDRS_IN_JWKS_URIS", "10.0.0.0/33"),
+        ("OSTRIA_ALLOWED_CIDRS_IN_JWKS_URIS", "localhost"),
+    ],
+)
+def test_what_makes_no_sense_of_keys_is_refused(variable: tuple[str, str]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - Whatever the words are, they are for people.
+        settings_from(dict([variable]))

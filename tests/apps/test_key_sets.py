@@ -87,6 +87,50 @@ async def test_answers_are_bounded_in_size_and_time(answers: KeyServer) -> None:
     assert await refused(KeySource(f"http://127.0.0.1:{free_port()}/"))
 
 
+HOSTILE = [
+    b"",
+    b"\0" * 100,
+    b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40_000 + b"\r\n",
+    b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/9.9 999 \xff\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" * 5,
+    b"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+    *(leads_to(url) for url in ("http://[", "http://:x/", "//", "http://a b/", "http://127.0.0.1:99999/", "\x7f", "?")),
+    *(answer(body) for body in ("[" * 100_000, '{"keys":[' + "{}," * 300 + "{}]}", '{"a":' * 50_000, "9" * 10_000)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+async def test_whatever_a_server_answers_istiod_goes_on(answers: KeyServer, number: int) -> None:
+    """Anything but FetchError would end the whole control plane."""
+    answers.by_path["/hostile"] = HOSTILE[number]
+    assert await refused(KeySource(answers.url("/hostile")), bound=2.0)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "keys",
+        "http://",
+        "http://[",
+        "http://:1/",
+        "http://127.0.0.1:x/",
+        "file:///etc/passwd",
+        "http://\0/",
+        "http://%/",
+    ],
+)
+async def test_whatever_somebody_writes_istiod_goes_on(uri: str) -> None:
+    assert await refused(KeySource(uri or "x"), bound=2.0)
+    assert await refused(KeySource(issuer=uri), bound=2.0)
+
+
 # --- where it must not go ---------------------------------------------------------------------------------------------
 
 
