@@ -65,3 +65,24 @@ async def test_a_secret_that_is_broken_from_the_start_harms_nobody(tmp_path: pat
         await change(ground, tls("two", bad))
         assert await shown(tmp_path, "two.example") == bad.serial
         assert ground.refusals() == []
+
+
+LATE = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: late}
+spec:
+  selector: {istio: edge}
+  servers:
+  - {port: {number: 443, name: late, protocol: HTTPS}, bind: "unix://FOLDER/s", hosts: [late.example],
+     tls: {mode: SIMPLE, serverCertificate: FOLDER/late.crt, privateKey: FOLDER/late.key}}
+"""
+
+
+async def test_a_file_that_is_missing_harms_no_other_server(tmp_path: pathlib.Path) -> None:
+    """It is the proxy's own lack, and so no fault of the Gateway's, which stays in effect."""
+    one = Authority().issue("one.example")
+    async with edge(tmp_path, tls("one", one), LATE.replace("FOLDER", str(tmp_path))) as (ground, _):
+        assert await shown(tmp_path, "one.example") == one.serial
+        assert await shown(tmp_path, "late.example") is None
+        assert [each for each in ground.istiod.problems() if each.code == "envoy-refused"] == []

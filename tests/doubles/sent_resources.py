@@ -20,7 +20,10 @@ def sent(db: Engine, client: ClientTraits, secrets: tuple[str, ...]) -> dict[str
         for kind in (ResourceType.CLUSTER, ResourceType.LISTENER)
         for name in catalogue.names(db, kind, client)
     ]
-    wanted += [(ResourceType.SECRET, name if "://" in name else f"kubernetes://{name}") for name in secrets]
+    wanted += [
+        (ResourceType.SECRET, name if "://" in name or name.startswith("file-") else f"kubernetes://{name}")
+        for name in secrets
+    ]
     while wanted:
         place = wanted.pop()
         if place not in found and (value := find(*place)) is not None:

@@ -123,7 +123,12 @@ def test_a_proxy_is_sent_what_it_names_and_nothing_else() -> None:
     mesh = Mesh(POD, gateway("{mode: SIMPLE, credentialName: c}"), held("c", pair(ONE)), held("private", pair(TWO)))
     mesh.apply(held("c", pair(TWO), namespace="default"))
     assert sds.resource(mesh.db, "kubernetes://c", EDGE) is not None
-    for name in ("kubernetes://private", "kubernetes-gateway://default/c", "kubernetes://default/c", "file-cert:/a~/b"):
+    for name in (
+        "kubernetes://private",
+        "kubernetes-gateway://default/c",
+        "kubernetes://default/c",
+        "file-cert:/etc/istio/ingressgateway-certs/a~/b",
+    ):
         assert sds.resource(mesh.db, name, EDGE) is None, name
     for client in (EDGE._replace(labels=(("istio", "other"),)), EDGE._replace(proxy_type=ProxyType.SIDECAR)):
         assert sds.resource(mesh.db, "kubernetes://c", client) is None

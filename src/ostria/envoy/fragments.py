@@ -35,7 +35,8 @@ class Fragment(NamedTuple):
     `origins` are the objects whose content shaped it: the suspects when Envoy refuses it.
     `references` are the resources it names, which the same client must be able to get.
     `guards` says that what it protects would be sent unprotected by what a client had before: where a client refuses
-    it, that goes as well.
+    it, that goes as well. `local` says that a client's own files decide whether it takes this: one's refusal says
+    nothing of the others.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Fragment(NamedTuple):
     origins: frozenset[ObjectKey] = frozenset()
     references: frozenset[tuple[ResourceType, str]] = frozenset()
     guards: bool = False
+    local: bool = False
 
 
 def fragment(

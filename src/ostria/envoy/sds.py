@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from ostria.engine import Engine, query
 from ostria.envoy.fragments import Fragment, fragment
-from ostria.envoy.secrets import Credential, authorities_name, authorities_secret, certificate_secret, credential_name
+from ostria.envoy.secrets import (
+    Credential,
+    authorities_name,
+    authorities_secret,
+    certificate_secret,
+    credential_name,
+    file_secret,
+)
 from ostria.mesh.gateway_credentials import (
     AUTHORITIES_SUFFIX,
     ELSEWHERE,
@@ -15,6 +22,7 @@ from ostria.mesh.gateway_credentials import (
     authorities_of,
     available,
     certificate_of,
+    is_of_mount,
 )
 from ostria.mesh.gateways import gateway_ports
 from ostria.mesh.rule_credentials import named_by_rule
@@ -36,7 +44,14 @@ def resource(db: Engine, name: str, client: ClientTraits) -> Fragment | None:
         return _credential(db, name, client.namespace, served[name])
     if name.startswith((OWN, ELSEWHERE)) and named_by_rule(db, name, client):
         return _credential(db, name, client.namespace, _UNGRANTED)
-    return None
+    return _files(db, name)
+
+
+@query
+def _files(db: Engine, name: str) -> Fragment | None:
+    """Files of the proxy's own, which it reads itself; those of mounted Secrets are the Secrets'."""
+    body = None if is_of_mount(name) else file_secret(name)
+    return fragment(name, body)._replace(local=True) if body is not None else None
 
 
 @query

@@ -30,6 +30,10 @@ SECRET_FILES = "/etc/istio/proxy"  # noqa: S105 - A folder.
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 
 
+# Resources that name files of the proxy's own: a certificate and its key, with "~" between, and authorities.
+FILES, ROOTS_FILE = "file-cert:", "file-root:"
+
+
 class Credential(NamedTuple):
     """What a Kubernetes Secret for a gateway holds, in PEM; "" is absent. Named kubernetes://<name>."""
 
@@ -101,6 +105,31 @@ def authorities_secret(credential: str, content: Credential) -> bytes:
     if content.revocations:
         secret.validation_context.crl.inline_bytes = content.revocations
     return encode(secret)
+
+
+def file_secret(name: str) -> bytes | None:
+    """The Secret resource of a name that spells files; None where it spells none.
+
+    It holds no secret: Envoy reads the files, and reads them again when something is renamed in their folder, as a
+    kubelet does. Only what comes by name is watched (Envoy: TlsCertificate.watched_directory).
+    """
+    secret = Secret(name=name)
+    if name.startswith(ROOTS_FILE):
+        path = name.removeprefix(ROOTS_FILE)
+        secret.validation_context.trusted_ca.filename = path
+        secret.validation_context.watched_directory.path = _folder(path)
+        return encode(secret) if path else None
+    certificate, _, key = name.removeprefix(FILES).partition("~")
+    if not name.startswith(FILES) or not certificate or not key:
+        return None
+    secret.tls_certificate.certificate_chain.filename = certificate
+    secret.tls_certificate.private_key.filename = key
+    secret.tls_certificate.watched_directory.path = _folder(certificate)
+    return encode(secret)
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
 
 
 def _discovery(name: str, secret: Mapping[str, object]) -> str:

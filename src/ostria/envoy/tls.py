@@ -29,8 +29,10 @@ from envoy.extensions.transport_sockets.tls.v3.common_pb2 import SubjectAltNameM
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 
 from ostria.envoy.secrets import (
+    FILES,
     IDENTITY_SECRET,
     ROOT_SECRET,
+    ROOTS_FILE,
     SYSTEM_ROOTS,
     authorities_name,
     credential_name,
@@ -167,7 +169,7 @@ def gateway_server(tls: GatewayTls, alpn: tuple[str, ...], trust_domains: Iterab
     for credential in (tls.credential, *tls.more_credentials) if tls.credential else ():
         common.tls_certificate_sds_secret_configs.append(from_control_plane(credential_name(credential)))
     for certificate, key in tls.files if not tls.credential else ():
-        _certificate_files(common, certificate, key)
+        common.tls_certificate_sds_secret_configs.append(from_control_plane(f"{FILES}{certificate}~{key}"))
     context.require_client_certificate.value = tls.mode is ServerTls.MUTUAL
     if tls.mode in (ServerTls.MUTUAL, ServerTls.OPTIONAL_MUTUAL):
         _check_clients(common, tls)
@@ -195,19 +197,17 @@ def _negotiated(parameters: Untyped, handshakes: Handshakes) -> None:
 
 
 def _check_clients(common: Untyped, tls: GatewayTls) -> None:
-    authorities = "" if tls.signers else tls.authorities_credential or tls.credential
-    if authorities:
+    authorities = tls.authorities_credential or tls.credential
+    if tls.signers:
+        validation = common.validation_context
+        validation.trusted_ca.inline_string = tls.signers
+    else:
         combined = common.combined_validation_context
         validation = combined.default_validation_context
-        combined.validation_context_sds_secret_config.CopyFrom(from_control_plane(authorities_name(authorities)))
-    else:
-        validation = common.validation_context
-        if tls.signers:
-            validation.trusted_ca.inline_string = tls.signers
-        else:
-            validation.trusted_ca.filename = tls.authorities
-        if tls.revocations:
-            validation.crl.filename = tls.revocations
+        name = authorities_name(authorities) if authorities else f"{ROOTS_FILE}{tls.authorities}"
+        combined.validation_context_sds_secret_config.CopyFrom(from_control_plane(name))
+    if tls.revocations:
+        validation.crl.filename = tls.revocations
     validation.match_typed_subject_alt_names.extend(_exactly(name) for name in tls.subject_alt_names)
     validation.verify_certificate_spki.extend(tls.key_hashes)
     validation.verify_certificate_hash.extend(tls.certificate_hashes)
@@ -236,11 +236,10 @@ def _name_type(name: str) -> int:
 
 
 def _certificate_files(common: Untyped, certificate: str, key: str) -> None:
-    """A certificate from files of the proxy's own; both are read again when something is renamed beside them."""
+    """A certificate from files of the proxy's own, which are read once: what comes by name alone is watched."""
     files = common.tls_certificates.add()
     files.certificate_chain.filename = certificate
     files.private_key.filename = key
-    files.watched_directory.path = certificate.rpartition("/")[0] or "."
 
 
 def _identity(common: Untyped) -> None:

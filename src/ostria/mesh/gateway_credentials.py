@@ -77,6 +77,11 @@ def _mounted(path: str) -> tuple[str, str] | None:
     return (MOUNTED[folder], name) if folder in MOUNTED and name else None
 
 
+def is_of_mount(name: str) -> bool:
+    """Whether a resource's name spells files of a mounted Secret."""
+    return any(_mounted(path) for path in name.partition(":")[2].split("~"))
+
+
 def from_mounts(tls: GatewayTls) -> GatewayTls:
     """The settings with files of mounted Secrets as credentials."""
     if tls.credential or not tls.files or not all(_mounted(path) for pair in tls.files for path in pair):

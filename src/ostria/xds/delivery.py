@@ -481,7 +481,8 @@ class Delivery(Generic[T]):
         for name, message in next_.set_aside.items():
             fragment = self._newest(judge, type, name)
             if fragment is not None:
-                aside = judge.aside if self._is_proven(judge, type, name) else self._aside
+                own = fragment.local or self._is_proven(judge, type, name)
+                aside = judge.aside if own else self._aside
                 aside.setdefault((type, name), set()).add(fragment.version)
             self._verdicts.set_aside(type, name, message)
         self._adjourn()
