@@ -213,3 +213,7 @@ def test_what_is_lacking_is_said_of_the_server_that_names_it() -> None:
     check(mesh, "kubernetes://c", "kubernetes://c-cacert")
     mesh.take(held("unused", {"tls.crt": TWO.certificate, "tls.key": ONE.key}))
     assert len(told()) == 1
+    fresh = Mesh(POD, gateway("{mode: SIMPLE, credentialName: c}")).take(broken)
+    (problem,) = findings(fresh.db)
+    assert problem.code == "credential-not-renewed"
+    assert problem.message.endswith("the last good one is served on, if istiod has seen one since it started")

@@ -37,8 +37,11 @@ def credential_problems(db: Engine, key: ObjectKey) -> tuple[Problem, ...]:
 
 def _problem(key: ObjectKey, position: int, lack: Lack) -> Problem:
     field = f"spec.servers[{position}].tls.{lack.field}"
-    if lack.served:
-        message, hint = f"{lack.why}: the last good one is served on", "mend the Secret; it is taken at once"
-        return Problem(STALE, Level.ERROR, message, key, field, hint=hint)
+    if lack.broken:
+        # Whoever has read the mesh just now cannot know what was good before.
+        kept = "the last good one is served on" + ("" if lack.served else ", if istiod has seen one since it started")
+        return Problem(
+            STALE, Level.ERROR, f"{lack.why}: {kept}", key, field, hint="mend the Secret; it is taken at once"
+        )
     message = f"{lack.why}: connections for this server's hosts are refused"
     return Problem(UNSERVED, Level.ERROR, message, key, field, hint="other servers of the port are not affected")

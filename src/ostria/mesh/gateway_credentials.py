@@ -183,11 +183,15 @@ def may_use(db: Engine, kind: str, place: Place, namespace: str) -> bool:
 
 
 class Lack(NamedTuple):
-    """A credential that is not served, or not in its latest version: the field that names it, and why."""
+    """A credential that is not served, or not in its latest version: the field that names it, and why.
+
+    `broken` says that there is a version which cannot be served, and `served` that an earlier one is.
+    """
 
     field: str
     credential: str
     why: str
+    broken: bool = False
     served: bool = False
 
 
@@ -209,7 +213,7 @@ def _lacks(db: Engine, tls: GatewayTls, namespace: str) -> Iterator[Lack]:
         why = _why(db, each, namespace, granted=tls.granted)
         if why or not there:
             why = why or f"there is no Secret {place.namespace}/{place.name} with a certificate and its key"
-            yield Lack(field, each, why, there)
+            yield Lack(field, each, why, bool(broken(db, _key(db, "Secret", place))), there)
     if tls.mode in _CHECKING and not tls.signers:
         asked = tls.authorities_credential or tls.credential
         place = place_of(asked, namespace)
