@@ -81,7 +81,7 @@ def _patched(
     told = {name: value for name, value in content["node"]["metadata"].items() if isinstance(value, str)}
     try:
         token = pathlib.Path(settings.token_file).read_text().strip()
-        answer = json.loads(ask(settings, METHOD, token, json.dumps(told).encode()))
+        answer = json.loads(ask(settings, METHOD, f"Bearer {token}", json.dumps(told).encode()))
         patches = [BootstrapPatch(value, replace_lists) for value, replace_lists in answer]
         changed = patched(content, patches) if patches else content
     except (EnrolmentError, OSError, ValueError) as error:

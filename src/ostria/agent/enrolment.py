@@ -1,5 +1,7 @@
 """How a workload gets its certificate: a key made here, a request signed with it, the pod's token, one call.
 
+Where the token is one by which a machine joins, it is good for the first certificate; that one is shown for the next.
+
 Runs only in a short-lived child: it loads cryptography and TLS, which nobody wants resident beside every workload.
 """
 
@@ -14,9 +16,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ostria.agent.identity_files import content
 from ostria.agent.settings import Settings
 from ostria.agent.unary_call import UnaryCall
-from ostria.identity.service_wire import METHOD, Request, decode_response, encode_request
+from ostria.envoy.secrets import CERTIFICATE_CHAIN, PRIVATE_KEY
+from ostria.identity.possession import prove
+from ostria.identity.service_wire import JOIN_TOKEN, METHOD, Request, decode_response, encode_request
 from ostria.identity.spiffe import spiffe_id
 
 BOUND = 20.0
@@ -51,7 +56,10 @@ def enrol(settings: Settings) -> Enrolled:
     asked = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(name))])
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(asked, critical=True)
     csr = builder.sign(key, hashes.SHA256()).public_bytes(_PEM)
-    body = ask(settings, METHOD, token, encode_request(Request(csr, settings.certificate_lifetime)))
+    credentials = _by_certificate(settings, csr) if token.startswith(JOIN_TOKEN) else ""
+    body = ask(
+        settings, METHOD, credentials or f"Bearer {token}", encode_request(Request(csr, settings.certificate_lifetime))
+    )
     try:
         parts = decode_response(body)
         leaf = x509.load_pem_x509_certificate(parts[0])
@@ -67,20 +75,31 @@ def enrol(settings: Settings) -> Enrolled:
     )
 
 
+def _by_certificate(settings: Settings, csr: bytes) -> str:
+    """The proof by the certificate that is in force, "" if there is none."""
+    folder = pathlib.Path(settings.credentials)
+    chain, key = content(folder, CERTIFICATE_CHAIN), content(folder, PRIVATE_KEY)
+    if chain is None or key is None:
+        return ""
+    signer = serialization.load_pem_private_key(key, None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey), "we made it"
+    return prove(csr, chain, signer)
+
+
 def life(certificate: x509.Certificate) -> tuple[float, float]:
     """When a certificate begins and ends, in seconds since 1970."""
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
-def ask(settings: Settings, method: str, token: str, message: bytes) -> bytes:
-    """One call to the authority's server; raises EnrolmentError."""
+def ask(settings: Settings, method: str, authorization: str, message: bytes) -> bytes:
+    """One call to the authority's server, with the value of its header `authorization`; raises EnrolmentError."""
     address = settings.authority_address
     call = UnaryCall(
         method,
         message,
         authority=settings.authority_name,
         scheme="https",
-        headers={"authorization": f"Bearer {token}"},
+        headers={"authorization": authorization},
     )
     try:
         # The authority is known by the roots that every pod is given, and by its name.

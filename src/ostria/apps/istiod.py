@@ -32,18 +32,20 @@ from ostria.apps.mesh_authority import MeshAuthority, Terms, terms_from
 from ostria.base import ObjectKey, durations, footprint, logs
 from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
-from ostria.identity.keeping import Answer
+from ostria.identity.joining import Joining
+from ostria.identity.keeping import Answer, Send
 from ostria.identity.server import CertificateService
 from ostria.identity.serving import keep_serving, make, serving_names
-from ostria.identity.tokens import TokenReviewer
+from ostria.identity.spiffe import SpiffeId
+from ostria.identity.tokens import TokenIdentity, TokenReviewer
 from ostria.injection import Settings as InjectionSettings
 from ostria.injection import with_mesh_config
 from ostria.injection.values import read_values, settings_of
 from ostria.mesh.proxy_configs import proxy_starts
 from ostria.mesh.settings import KeyFetching, mesh_config, trust_domain
 from ostria.mesh.settings import Settings as MeshSettings
-from ostria.resources import objects
-from ostria.resources.kubernetes import Secret
+from ostria.resources import by_kind, objects
+from ostria.resources.kubernetes import Pod, Secret
 from ostria.sources.access import Access, from_kubeconfig, in_cluster, kubeconfig_paths
 from ostria.sources.api import FAILURES, Api, ApiError
 from ostria.sources.kubernetes import KubernetesSource
@@ -60,7 +62,8 @@ class Settings(NamedTuple):
     """All that a person or a manifest decides about this process.
 
     `plugged_in` is the folder of a Secret `cacerts` (root-cert.pem, ca-cert.pem, ca-key.pem, cert-chain.pem), mounted
-    where somebody brings the mesh's authority along.
+    where somebody brings the mesh's authority along and the Secret itself is not there. `trusted_nodes` are accounts
+    (namespace/name) that may ask for certificates of the pods of their node.
     """
 
     mesh: MeshSettings = MeshSettings()
@@ -72,6 +75,7 @@ class Settings(NamedTuple):
     names: tuple[str, ...] = ()
     terms: Terms = Terms()
     keys: KeySettings = KeySettings()
+    trusted_nodes: frozenset[str] = frozenset()
 
 
 def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
@@ -113,6 +117,7 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         plugged_in=environ.get("ROOT_CA_DIR", "/etc/cacerts"),
         names=tuple(name for name in environ.get("ISTIOD_CUSTOM_HOST", "").split(",") if name),
         terms=terms_from(environ),
+        trusted_nodes=frozenset(name for name in environ.get("CA_TRUSTED_NODE_ACCOUNTS", "").split(",") if name),
         keys=_key_settings(environ),
     )
 
@@ -161,6 +166,9 @@ class Istiod:
             self._reviewer.identify,
             lambda: trust_domain(self.plane.db),
             policy=settings.terms.policy,
+            joining=Joining(answering(api), settings.mesh.root_namespace),
+            impersonate=self._may_impersonate,
+            clusters=frozenset((settings.mesh.cluster, settings.injection.cluster)),
         )
         credentials = self._xds_certificate.credentials()
         self.plane = ControlPlane(
@@ -201,6 +209,21 @@ class Istiod:
             group.create_task(authority.run(self._stored, self._trust), name="authority")
             await asyncio.get_running_loop().create_future()
 
+    def _may_impersonate(self, caller: TokenIdentity, other: SpiffeId) -> bool:
+        """Whether a node's agent asks for a workload that runs on its node."""
+        if f"{caller.namespace}/{caller.service_account}" not in self._settings.trusted_nodes:
+            return False
+        db, cluster = self.plane.db, self._settings.mesh.cluster
+        own = objects(db, ObjectKey(cluster, "Pod", caller.namespace, caller.pod))
+        if not isinstance(own, Pod) or not own.spec.node_name:
+            return False
+        here = (objects(db, key) for key in by_kind(db, "Pod") if key.namespace == other.namespace)
+        return other.trust_domain == trust_domain(db) and any(
+            isinstance(pod, Pod)
+            and (pod.spec.node_name, pod.spec.service_account_name) == (own.spec.node_name, other.service_account)
+            for pod in here
+        )
+
     def _trust(self) -> None:
         self.plane.trust(self._authority.authority.roots.decode())
 
@@ -226,18 +249,25 @@ class Istiod:
         return Verified(identity, found.expires)
 
 
+def answering(api: Api) -> Send:
+    """An API whose refusals are answers."""
+
+    async def send(method: str, path: str, body: bytes | None) -> Answer:
+        try:
+            return Answer(200, await api.send(method, path, body))
+        except ApiError as error:
+            return Answer(error.status, b"")
+
+    return send
+
+
 async def run(settings: Settings, access: Access) -> None:
     """The whole process, until cancelled."""
     async with Api(access) as api:
-
-        async def send(method: str, path: str, body: bytes | None) -> Answer:
-            try:
-                return Answer(200, await api.send(method, path, body))
-            except ApiError as error:
-                return Answer(error.status, b"")
-
         folder = pathlib.Path(settings.plugged_in)
-        authority = await MeshAuthority.start(send, settings.mesh.root_namespace, folder=folder, terms=settings.terms)
+        authority = await MeshAuthority.start(
+            answering(api), settings.mesh.root_namespace, folder=folder, terms=settings.terms
+        )
         await Istiod(api, access, settings, authority).run()
 
 

@@ -73,25 +73,35 @@ def issue(
     policy: Policy = Policy(),  # noqa: B008 - Frozen.
     *,
     lifetime: float = 0.0,
+    unit: str = "",
 ) -> Issued | Refusal:
     """A workload's certificate for the key of a request (PEM or DER); `lifetime` is what the caller asks for, if any.
 
-    A longer life than the policy's or the authority's own is cut, not refused.
+    A longer life than the policy's or the authority's own is cut, not refused. `unit` is told in the subject.
     """
+    key = examine(csr, identity)
+    if isinstance(key, Refusal):
+        return key
+    uri = x509.UniformResourceIdentifier(str(identity))
+    return _sign(authority, key, [uri], now - policy.backdate, now + life(policy, lifetime), unit)
+
+
+def life(policy: Policy, asked: float) -> float:
+    """How long a certificate lives for which `asked` seconds are asked (0: none in particular)."""
+    return min(asked if asked > 0 else policy.lifetime, policy.longest)
+
+
+def examine(csr: bytes, identity: SpiffeId, *, named: bool = False) -> PublicKey | Refusal:
+    """The key of a request that this caller may make. With `named` it must name the caller, and not only may."""
     request = _read(csr)
     if isinstance(request, Refusal):
         return request
-    uri = x509.UniformResourceIdentifier(str(identity))
     claimed = _names(request)
     if isinstance(claimed, Refusal):
         return claimed
-    if claimed and claimed != [uri]:
+    if (claimed or named) and claimed != [x509.UniformResourceIdentifier(str(identity))]:
         return Refusal(f"the request names another than {identity}", another=True)
-    key = _accepted(request)
-    if isinstance(key, Refusal):
-        return key
-    life = min(lifetime if lifetime > 0 else policy.lifetime, policy.longest)
-    return _sign(authority, key, [uri], now - policy.backdate, now + life)
+    return _accepted(request)
 
 
 def serving(
@@ -134,6 +144,7 @@ def _accepted(request: x509.CertificateSigningRequest) -> PublicKey | Refusal:
             if key.key_size not in _RSA_BITS:
                 return Refusal(f"RSA keys of {key.key_size} bits are not taken: use {_RSA_BITS.start} or more")
         else:
+            # Envoy serves neither Ed25519 nor anything newer.
             return Refusal("only ECDSA and RSA keys are taken")
         # Whoever asks must hold the key, or a certificate could be had for somebody else's.
         if not request.is_signature_valid:
@@ -144,7 +155,12 @@ def _accepted(request: x509.CertificateSigningRequest) -> PublicKey | Refusal:
 
 
 def _sign(
-    authority: Authority, key: PublicKey, names: Sequence[x509.GeneralName], not_before: float, not_after: float
+    authority: Authority,
+    key: PublicKey,
+    names: Sequence[x509.GeneralName],
+    not_before: float,
+    not_after: float,
+    unit: str = "",
 ) -> Issued:
     signer = authority.certificate
     not_before = max(not_before, signer.not_valid_before_utc.timestamp())
@@ -153,7 +169,7 @@ def _sign(
     used = {"digital_signature"} | ({"key_encipherment"} if isinstance(key, rsa.RSAPublicKey) else set())
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []))
         .issuer_name(signer.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
