@@ -65,6 +65,10 @@ class EditableApi:
             return await self._exec(request)
         if request.method == "PATCH":
             return await self._apply(request)
+        if request.method == "POST":
+            value = json.loads(await request.read())
+            self.objects[f"{path}/{value['metadata']['name']}"] = value
+            return web.json_response(value, status=201)
         known = self.objects.get(path)
         if known is None and not self._is_list(path):
             words = f'{path.split("/")[-2]} "{path.split("/")[-1]}" not found'

@@ -53,6 +53,8 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
         "gateway": Verb("gateway", "tls-check: what a client of a TLS server sees, with a grade"),
         "proxy-status": Verb("proxy_status", "whether each proxy has what it should"),
         "proxy-config": Verb("proxy_config", "what a pod's Envoy holds"),
+        "certs": Verb("certs", "every certificate that proxies show, and what is wrong with it"),
+        "join-token": Verb("join_token", "one-time tokens by which machines outside of the cluster join"),
         "istioctl": Verb("istioctl", "take a command line of istioctl's"),
     },
     "This program": {

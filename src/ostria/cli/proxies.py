@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 PROXY = "istio-proxy"
 
 
-async def ask(api: Api, target: Target, pod: Mapping[str, Any], path: str) -> bytes:
-    """The answer of a pod's Envoy to a path of its admin interface. Raises CliError if it gives none."""
+async def ask(api: Api, target: Target, pod: Mapping[str, Any], path: str, *, port: int = 15000) -> bytes:
+    """The answer of a pod's Envoy to a path of its admin interface, or of the agent at its port.
+
+    Raises CliError if there is none.
+    """
     from ostria.sources.streams import execute
 
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     # On one machine images are names of programs, and the agent is this very installation's.
     agent = ["pilot-agent"] if target.mesh is None else [sys.executable, "-m", "ostria.agent.main"]
     try:
-        done = await execute(api, namespace, name, PROXY, [*agent, "request", "GET", path])
+        asked = ["request", *(("--debug-port", str(port)) if port != 15000 else ()), "GET", path]
+        done = await execute(api, namespace, name, PROXY, [*agent, *asked])
     except ValueError as error:
         raise unavailable(f"the proxy of {name}.{namespace} cannot be asked: {error}") from None
     if done.code:

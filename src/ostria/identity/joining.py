@@ -139,7 +139,7 @@ class Joining:
             "metadata": {
                 "name": f"ostria-joined-{id}",
                 "namespace": self._namespace,
-                "labels": {LABEL: "used"},
+                "labels": {LABEL: "true"},
                 "ownerReferences": [owner] if uid else [],
             },
             "type": TYPE,
