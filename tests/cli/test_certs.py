@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.test_objects import POD, Person
 from doubles.authorities import NOW, csr, root
 from doubles.editable_api import EditableApi
+from ostria.apps.certificates import Held, Pod, State, held
 from ostria.cli.errors import Exit
 from ostria.identity.authority import Authority, load
-from ostria.identity.inventory import Held, Pod, State, held
 from ostria.identity.issuing import Issued, Policy, issue, serving
 from ostria.identity.spiffe import SpiffeId
 

@@ -21,7 +21,7 @@ from ostria.cli.errors import CliError, Exit
 from ostria.cli.main import Context
 
 if TYPE_CHECKING:
-    from ostria.identity.inventory import Held
+    from ostria.apps.certificates import Held
     from ostria.sources.api import Api
 
 COLUMNS = ("PROXY", "CERTIFICATE", "NAMES", "ISSUER", "EXPIRES", "ROTATES", "STATE")
@@ -83,7 +83,7 @@ async def certificates(
     api: Api, target: targets.Target, pods: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Held], list[CliError]]:
     """What the proxies of these pods show, some asked at a time, and who does not answer."""
-    from ostria.identity import inventory
+    from ostria.apps import certificates as inventory
 
     turns = asyncio.Semaphore(_AT_ONCE)
     roots: dict[str, bytes] = {}
