@@ -16,6 +16,7 @@ from doubles.certificates import Authority, Identity
 from doubles.reviews import review, reviewed
 from ostria.admission import Limits
 from ostria.admission.server import READY, Address, Certificate, Server
+from ostria.admission.silence import Silence
 from ostria.injection import Settings
 
 NAME = "istiod.istio-system.svc"
@@ -201,3 +202,20 @@ async def test_it_is_ready_when_it_is_said_to_be() -> None:
             serving.set()
             async with session.get(url) as answer:
                 assert answer.status == 200
+
+
+async def test_connections_that_say_nothing_are_ended_and_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Silence.__init__, "__defaults__", (0.3,))
+    async with serving() as (caller, _, authority):
+        tls = ssl.create_default_context(cadata=authority.certificate.decode())
+        port = int(caller.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=NAME) for _ in range(20)]
+        for _, writer in silent[::2]:
+            writer.write(b"POST /inject HTTP/1.1\r\nhost: x\r\n")
+        status, _ = await caller.post("/inject", review(POD))
+        assert status == 200
+        async with asyncio.timeout(20):
+            for reader, writer in silent:
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()
+                writer.close()

@@ -90,7 +90,7 @@ async def machine(*texts: str) -> AsyncIterator[Machine]:
                     return Answer(error.status, b"")
 
             authority = await MeshAuthority.start(send)
-            settings = Settings(xds=("127.0.0.1:0",), webhook=("127.0.0.1", 0))
+            settings = Settings(xds=("127.0.0.1:0",), webhook=("127.0.0.1", 0), monitoring=("127.0.0.1", 0))
             istiod = Istiod(api, access, settings, authority)
             task = asyncio.get_running_loop().create_task(istiod.run())
             try:
@@ -191,7 +191,7 @@ async def test_the_process_ends_in_order_when_it_is_told_to_and_says_why_it_cann
         kubeconfig.write_text(json.dumps({**config, "current-context": "x"}))
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ostria.apps.istiod"),
-            *("--secureGRPCAddr", "127.0.0.1:0", "--httpsAddr", "127.0.0.1:0"),
+            *("--secureGRPCAddr", "127.0.0.1:0", "--httpsAddr", "127.0.0.1:0", "--monitoringAddr", "127.0.0.1:0"),
             env={"KUBECONFIG": str(kubeconfig), "OSTRIA_LOG": "info", "PATH": os.environ["PATH"]},
             stderr=asyncio.subprocess.PIPE,
         )

@@ -24,6 +24,7 @@ SHELL_ROOMS = {"sources", "agent", "node", "samples", "apps", "cli", "testing"}
 # (and from `now`, passed in) belongs in a module that is not here. A line whose reason is gone must go too.
 SHELL = {
     "admission.server": "the webhook server",
+    "admission.silence": "ends connections after their time",
     "base.clock": "the clock itself",
     "base.footprint": "the process's own memory",
     "base.logs": "writes the log, and stamps its lines",

@@ -96,7 +96,7 @@ async def test_a_shorter_life_may_be_asked_for(plane: Plane):
 @pytest.mark.parametrize("token", [None, "", "foreign", "expired", "endless", "odd"])
 async def test_any_other_token_is_refused(plane: Plane, token: str | None):
     assert await plane.refusal(csr(), token) is grpc.StatusCode.UNAUTHENTICATED
-    assert plane.service.statistics() == Statistics(issued=0, refused=1)
+    assert plane.service.statistics() == Statistics(issued=0, refused=1, by_code=(("UNAUTHENTICATED", 1),))
 
 
 async def test_a_request_that_names_somebody_else_is_refused(plane: Plane):

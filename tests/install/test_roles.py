@@ -54,7 +54,12 @@ async def istiod(api: KubeApi) -> AsyncIterator[Istiod]:
                 return Answer(error.status, b"")
 
         authority = await MeshAuthority.start(send)
-        process = Istiod(client, api.access(), Settings(xds=("127.0.0.1:0",), webhook=("127.0.0.1", 0)), authority)
+        process = Istiod(
+            client,
+            api.access(),
+            Settings(xds=("127.0.0.1:0",), webhook=("127.0.0.1", 0), monitoring=("127.0.0.1", 0)),
+            authority,
+        )
         task = asyncio.get_running_loop().create_task(process.run())
         try:
             await process.plane.serving.wait()

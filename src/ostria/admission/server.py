@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ostria.admission.review import LIMITS, Limits, Refused, mutate, settings_at, validate
+from ostria.admission.silence import Silence
 from ostria.injection import Settings
 
 PORT = 15017
@@ -74,7 +75,10 @@ class Server:
         self._addresses = addresses
         self._limits = limits
         self._is_ready = ready
-        app = web.Application(client_max_size=limits.size, middlewares=[self._one_sentence])
+        self._silence = Silence()
+        self._group = asyncio.TaskGroup()
+        self._ending: asyncio.Task[None] | None = None
+        app = web.Application(client_max_size=limits.size, middlewares=[self._silence.heed, self._one_sentence])
         app.router.add_post("/inject", self._inject)
         app.router.add_post("/inject/{rest:.*}", self._inject)
         app.router.add_post("/validate", self._validate)
@@ -94,6 +98,9 @@ class Server:
             await self._runner.cleanup()
             raise
         self.ports = tuple(ports)
+        await self._group.__aenter__()
+        assert self._runner.server is not None
+        self._ending = self._group.create_task(self._silence.end(self._runner.server))
         return self
 
     @property
@@ -104,6 +111,9 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        assert self._ending is not None
+        self._ending.cancel()
+        await self._group.__aexit__(kind, error, trace)
         await self._runner.cleanup()
 
     async def _inject(self, request: web.Request) -> web.Response:

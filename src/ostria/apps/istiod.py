@@ -2,6 +2,7 @@
 
     Kubernetes API <- source, token reviews, writer      15012 (TLS): proxies' streams, certificate requests
                                                          15017 (TLS): the API server's webhook calls
+                                                         15014 (plain): metrics
 
 Everything is read from the API at the start; nothing is kept on disk. The keys that sign live in a Secret of the root
 namespace and in this process, and nowhere else.
@@ -29,6 +30,7 @@ from ostria.apps.addresses import AddressRules, networks
 from ostria.apps.control_plane import ControlPlane
 from ostria.apps.key_sets import KeySettings
 from ostria.apps.mesh_authority import MeshAuthority, Terms, terms_from
+from ostria.apps.monitoring import Metric, Monitoring
 from ostria.base import ObjectKey, durations, footprint, logs
 from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
@@ -71,6 +73,7 @@ class Settings(NamedTuple):
     envoy_version: str = ""
     xds: tuple[str, ...] = ("[::]:15012",)
     webhook: tuple[str, int] = ("", 15017)
+    monitoring: tuple[str, int] = ("", 15014)
     plugged_in: str = "/etc/cacerts"
     names: tuple[str, ...] = ()
     terms: Terms = Terms()
@@ -161,7 +164,7 @@ class Istiod:
         self._first = make(authority.authority, self._names, time.time(), chain=authority.serving_chain)
         self._xds_certificate = Certificate(self._first.key, self._first.chain)
         self._webhook_certificate = WebhookCertificate(self._first.key, self._first.chain)
-        signing = CertificateService(
+        self._signing = CertificateService(
             lambda: authority.authority,
             self._reviewer.identify,
             lambda: trust_domain(self.plane.db),
@@ -178,7 +181,7 @@ class Istiod:
             settings=settings.mesh,
             envoy_version=settings.envoy_version,
             writer=KubernetesWriter(api),
-            services=[signing],
+            services=[self._signing],
             modules=True,
             woken=[authority.wake],
             keys=settings.keys,
@@ -188,14 +191,15 @@ class Istiod:
             self._injection,
             self._webhook_certificate,
             [WebhookAddress(host, port)],
-            ready=self.plane.serving.is_set,
+            ready=lambda: self.plane.serving.is_set() and not authority.expired,
         )
+        self.monitoring = Monitoring(self._metrics, *settings.monitoring)
 
     async def run(self) -> None:
         """Serve until cancelled."""
         authority = self._authority
         self._trust()
-        async with asyncio.TaskGroup() as group, self.webhook:
+        async with asyncio.TaskGroup() as group, self.webhook, self.monitoring:
             keeping = keep_serving(
                 self._first,
                 lambda: authority.authority,
@@ -223,6 +227,19 @@ class Istiod:
             and (pod.spec.node_name, pod.spec.service_account_name) == (own.spec.node_name, other.service_account)
             for pod in here
         )
+
+    def _metrics(self) -> list[Metric]:
+        counted = self._signing.statistics()
+        name = "citadel_server_csr_count"
+        issued = Metric("citadel_server_success_cert_issuance_count", "counter", "Certificates.", counted.issued)
+        asked = Metric(name, "counter", "Requests for certificates.", counted.issued + counted.refused)
+        refused = [
+            Metric(
+                "ostria_certificates_refused_total", "counter", "Refusals, by gRPC's code.", count, (("code", code),)
+            )
+            for code, count in counted.by_code
+        ]
+        return [*self._authority.metrics(), issued, asked, *refused]
 
     def _trust(self) -> None:
         self.plane.trust(self._authority.authority.roots.decode())
@@ -296,8 +313,10 @@ def listening(settings: Settings, arguments: Sequence[str]) -> Settings:
     parser.add_argument("--secureGRPCAddr", dest="xds", default="[::]:15012", metavar="HOST:PORT", help="for proxies")
     parser.add_argument("--httpsAddr", dest="webhook", type=_address, default=":15017", metavar="HOST:PORT",
                         help="for webhook calls")  # fmt: skip
+    parser.add_argument("--monitoringAddr", dest="monitoring", type=_address, default=":15014", metavar="HOST:PORT",
+                        help="for metrics")  # fmt: skip
     given = parser.parse_args(arguments)
-    return settings._replace(xds=(given.xds,), webhook=given.webhook)
+    return settings._replace(xds=(given.xds,), webhook=given.webhook, monitoring=given.monitoring)
 
 
 def _address(text: str) -> tuple[str, int]:

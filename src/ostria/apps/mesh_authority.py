@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
+from cryptography import x509
 
+from ostria.apps.monitoring import Metric
 from ostria.base import durations
 from ostria.base.clock import Clock, SystemClock
 from ostria.identity import succession
@@ -184,6 +186,23 @@ class MeshAuthority:
     def serving_chain(self) -> bytes:
         """What goes with the control plane's own certificate (PEM)."""
         return self._authority.chain + b"".join(self._trust.crossed)
+
+    @property
+    def expired(self) -> bool:
+        """Whether nothing can be signed any more that anybody takes."""
+        return self._clock.now() >= self._authority.ends
+
+    def metrics(self) -> list[Metric]:
+        """How long it lasts, under Istio's names: of the root, and of everything that it takes to come to it."""
+        now = self._clock.now()
+        root = x509.load_pem_x509_certificate(self._authority.root).not_valid_after_utc.timestamp()
+        found = []
+        for name, what, ends in (("root_cert", "the root", root), ("cert_chain", "the chain", self._authority.ends)):
+            found += [
+                Metric(f"citadel_server_{name}_expiry_timestamp", "gauge", f"When {what} ends, since 1970.", ends),
+                Metric(f"citadel_server_{name}_expiry_seconds", "gauge", f"How long {what} lasts.", ends - now),
+            ]
+        return found
 
     def wake(self) -> None:
         """Something may have changed."""

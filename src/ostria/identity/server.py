@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -57,10 +57,11 @@ class Limits(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Requests since the start: answered with a certificate, and refused."""
+    """Requests since the start: answered with a certificate, and refused (in all, and by gRPC's code)."""
 
     issued: int
     refused: int
+    by_code: tuple[tuple[str, int], ...] = ()
 
 
 class _RefusedError(Exception):
@@ -113,7 +114,7 @@ class CertificateService(grpc.GenericRpcHandler):
         self._here = 0
         self._callers: OrderedDict[str, float] = OrderedDict()
         self._issued = 0
-        self._refused = 0
+        self._refused: Counter[str] = Counter()
         self._method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._create)
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
@@ -122,7 +123,7 @@ class CertificateService(grpc.GenericRpcHandler):
 
     def statistics(self) -> Statistics:
         """How it goes."""
-        return Statistics(self._issued, self._refused)
+        return Statistics(self._issued, sum(self._refused.values()), tuple(sorted(self._refused.items())))
 
     async def _create(self, body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         try:
@@ -135,7 +136,7 @@ class CertificateService(grpc.GenericRpcHandler):
             finally:
                 self._here -= 1
         except _RefusedError as refused:
-            self._refused += 1
+            self._refused[refused.code.name] += 1
             said = {"peer": context.peer(), "caller": refused.caller, "reason": str(refused), "code": refused.code.name}
             audit.warning("a certificate was refused", extra=said)
             await context.abort(refused.code, str(refused))

@@ -15,7 +15,7 @@ from ostria.install.objects import Document, made
 from ostria.install.trees import overlay
 from ostria.install.workloads import autoscaler, deployment, disruption_budget, first, replicas, variables
 
-XDS_PORT, WEBHOOK_PORT = 15012, 15017
+XDS_PORT, WEBHOOK_PORT, MONITORING_PORT = 15012, 15017, 15014
 READY = "/httpsReady"
 INJECT, PLUGGED_IN = "/etc/istio/inject", "/etc/cacerts"
 
@@ -92,6 +92,7 @@ def _service(installation: Installation) -> Document:
         "ports": [
             {"name": "https-dns", "port": XDS_PORT, "targetPort": XDS_PORT, "protocol": "TCP"},
             {"name": "https-webhook", "port": webhooks.SERVICE_PORT, "targetPort": WEBHOOK_PORT, "protocol": "TCP"},
+            {"name": "http-monitoring", "port": MONITORING_PORT, "targetPort": MONITORING_PORT, "protocol": "TCP"},
         ],
         "selector": _selector(installation),
     }
@@ -170,6 +171,7 @@ def _container(installation: Installation) -> dict[str, Any]:
         "ports": [
             {"name": "tls-xds", "containerPort": XDS_PORT, "protocol": "TCP"},
             {"name": "https-webhooks", "containerPort": WEBHOOK_PORT, "protocol": "TCP"},
+            {"name": "http-monitoring", "containerPort": MONITORING_PORT, "protocol": "TCP"},
         ],
         "env": environment,
         "resources": values.resources,

@@ -49,6 +49,10 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
     ("grpc.so_reuseport", 0),
+    # Who connects and says nothing is sent away: within the handshake, and once nothing is being answered.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_concurrent_streams", 100),
     ("grpc.max_send_message_length", -1),
     # A peer that vanished without a word is noticed within a minute.
     ("grpc.keepalive_time_ms", 30_000),
