@@ -58,6 +58,10 @@ live: venv ## the tests against a real Envoy
 fuzz: venv ## the laws again, with new examples each time (make test always tries the same)
 	$(PYTEST) $(PARALLEL) -m hypothesis --hypothesis-profile=fuzz
 
+.PHONY: soak
+soak: venv ## an hour of certificates that live for a minute, under load, one root after another; writes soak.json
+	OSTRIA_SOAK=$${OSTRIA_SOAK:-3600} $(BIN)/pytest tests/agent/test_rotation_envoy.py -q -p no:cacheprovider
+
 .PHONY: bench
 bench: venv ## measure everything and write docs/benchmarks.md
 	PYTHONPATH=tests:. $(BIN)/python -m benchmarks

@@ -27,7 +27,7 @@ from ostria.apps.key_sets import KeySettings
 from ostria.controllers.writer import MemoryWriter
 from ostria.identity.authority import load
 from ostria.identity.issuing import Policy
-from ostria.identity.server import CertificateService
+from ostria.identity.server import CertificateService, Limits
 from ostria.identity.serving import make
 from ostria.identity.tokens import TokenIdentity
 from ostria.sources import MemorySource
@@ -44,19 +44,25 @@ class Mesh:
 
     def __init__(self, folder: pathlib.Path, text: str, keys: KeySettings | None = None) -> None:
         self.folder = folder
-        self.authority = load(root(), time.time())
+        self.material = root()
+        self.authority = load(self.material, time.time())
         self.lifetime = 24 * 3600.0
         self.asked: list[str] = []
         self.socket = folder / "istiod.sock"
         self.source = MemorySource(text)
         serving = make(self.authority, [NAME], time.time())
+        self.certificate = Certificate(serving.key, serving.chain)
         self.service = CertificateService(
-            lambda: self.authority, self._identify, lambda: "cluster.local", policy=Policy(longest=1e9)
+            lambda: self.authority,
+            self._identify,
+            lambda: "cluster.local",
+            policy=Policy(longest=1e9),
+            limits=Limits(in_a_row=1000),
         )
         self.plane = ControlPlane(
             self.source,
             self._verify,
-            [Address(f"unix:{self.socket}", Certificate(serving.key, serving.chain).credentials())],
+            [Address(f"unix:{self.socket}", self.certificate.credentials())],
             envoy_version="1.40.0",
             writer=MemoryWriter(self.source),
             services=[self.service],

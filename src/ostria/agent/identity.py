@@ -63,8 +63,8 @@ class IdentityKeeper:
             await passes(Flag(), now() + min(left, _LOOK))
             if _version(self._root_file) != roots:
                 # New roots mean that the authority changes; all workloads notice together, so they spread.
-                await passes(Flag(), now() + _SPREAD * chance())
-                return
+                self.renews_at = min(self.renews_at, time.time() + _SPREAD * chance())
+                roots = _version(self._root_file)
 
     async def _child(self, what: str) -> bool:
         """Whether a child has done what it was to do."""
