@@ -136,7 +136,8 @@ def _state(
         if not any(name.startswith("spiffe://") and name.endswith(wanted) for name in _names(leaf)):
             return State.ANOTHER_NAME
         tops = _read(roots)
-        if tops and not any(_signed(each, top) for each in chain for top in tops):
+        # An authority of MeshConfig's stands in no ConfigMap; those that trust it have it with their certificates.
+        if tops and not any(_signed(each, top) for each in chain for top in (*tops, *_read(trusted))):
             return State.FOREIGN
         known = float(pod.agent.get("notAfter") or 0.0)
         if known and known != ends:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import logging
 import os
 import pathlib
@@ -32,11 +33,14 @@ from ostria.apps.key_sets import KeySettings
 from ostria.apps.mesh_authority import MeshAuthority, Terms, terms_from
 from ostria.apps.monitoring import Metric, Monitoring
 from ostria.base import ObjectKey, durations, footprint, logs
+from ostria.base.clock import SystemClock
 from ostria.capture import Capture, marked
 from ostria.controllers.writer import KubernetesWriter
+from ostria.identity.authority import AuthorityError, split
 from ostria.identity.joining import Joining
 from ostria.identity.keeping import Answer, Send
-from ostria.identity.server import CertificateService
+from ostria.identity.registration import Registration
+from ostria.identity.server import CertificateService, Sign
 from ostria.identity.serving import keep_serving, make, serving_names
 from ostria.identity.spiffe import SpiffeId
 from ostria.identity.tokens import TokenIdentity, TokenReviewer
@@ -44,7 +48,7 @@ from ostria.injection import Settings as InjectionSettings
 from ostria.injection import with_mesh_config
 from ostria.injection.values import read_values, settings_of
 from ostria.mesh.proxy_configs import proxy_starts
-from ostria.mesh.settings import KeyFetching, mesh_config, trust_domain
+from ostria.mesh.settings import KeyFetching, ca_certificates, mesh_config, trust_domain
 from ostria.mesh.settings import Settings as MeshSettings
 from ostria.resources import by_kind, objects
 from ostria.resources.kubernetes import Pod, Secret
@@ -58,6 +62,13 @@ INJECTION_VALUES = "/etc/istio/inject/values"
 """Where the ConfigMap `istio-sidecar-injector` is mounted, with the values that `ostria install` was given."""
 
 log = logging.getLogger("ostria.istiod")
+
+
+class ExternalSigner(NamedTuple):
+    """A signer of Kubernetes' certificates API, and the domain of those that requests may name instead."""
+
+    signer: str
+    domain: str = ""
 
 
 class Settings(NamedTuple):
@@ -79,6 +90,7 @@ class Settings(NamedTuple):
     terms: Terms = Terms()
     keys: KeySettings = KeySettings()
     trusted_nodes: frozenset[str] = frozenset()
+    external: ExternalSigner | None = None
 
 
 def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
@@ -120,6 +132,7 @@ def settings_from(environ: Mapping[str, str], values: str = "") -> Settings:
         plugged_in=environ.get("ROOT_CA_DIR", "/etc/cacerts"),
         names=tuple(name for name in environ.get("ISTIOD_CUSTOM_HOST", "").split(",") if name),
         terms=terms_from(environ),
+        external=_external_signer(environ),
         trusted_nodes=frozenset(name for name in environ.get("CA_TRUSTED_NODE_ACCOUNTS", "").split(",") if name),
         keys=_key_settings(environ),
     )
@@ -146,6 +159,18 @@ def _key_settings(environ: Mapping[str, str]) -> KeySettings:
     )
 
 
+def _external_signer(environ: Mapping[str, str]) -> ExternalSigner | None:
+    kind = environ.get("EXTERNAL_CA", "")
+    if not kind:
+        return None
+    if kind != "ISTIOD_RA_KUBERNETES_API":
+        raise ValueError(f'EXTERNAL_CA is ISTIOD_RA_KUBERNETES_API, not "{kind}"')
+    signer, domain = environ.get("K8S_SIGNER", ""), environ.get("CERT_SIGNER_DOMAIN", "")
+    if "/" not in signer and not domain:
+        raise ValueError("EXTERNAL_CA needs K8S_SIGNER, as DOMAIN/NAME, or CERT_SIGNER_DOMAIN")
+    return ExternalSigner(signer, domain)
+
+
 def access_from(environ: Mapping[str, str]) -> Access:
     """The API that this process is to use: the cluster's that it runs in, else the kubeconfig's. Raises AccessError."""
     if "KUBERNETES_SERVICE_HOST" in environ:
@@ -159,6 +184,7 @@ class Istiod:
     def __init__(self, api: Api, access: Access, settings: Settings, authority: MeshAuthority) -> None:
         self._settings = settings
         self._authority = authority
+        self._told: tuple[str, ...] = ()
         self._reviewer = TokenReviewer(lambda path, body: api.send("POST", path, body))
         self._names = serving_names(settings.mesh.root_namespace, settings.mesh.revision, *settings.names)
         self._first = make(authority.authority, self._names, time.time(), chain=authority.serving_chain)
@@ -172,6 +198,8 @@ class Istiod:
             joining=Joining(answering(api), settings.mesh.root_namespace),
             impersonate=self._may_impersonate,
             clusters=frozenset((settings.mesh.cluster, settings.injection.cluster)),
+            more_roots=self._more_roots,
+            sign=self._external(answering(api)),
         )
         credentials = self._xds_certificate.credentials()
         self.plane = ControlPlane(
@@ -183,7 +211,7 @@ class Istiod:
             writer=KubernetesWriter(api),
             services=[self._signing],
             modules=True,
-            woken=[authority.wake],
+            woken=[self._woken],
             keys=settings.keys,
         )
         host, port = settings.webhook
@@ -241,8 +269,37 @@ class Istiod:
         ]
         return [*self._authority.metrics(), issued, asked, *refused]
 
+    def _external(self, send: Send) -> Sign | None:
+        """Who signs in the place of our own authority, if anybody does."""
+        external = self._settings.external
+        if external is None:
+            return None
+        roots = lambda: self._authority.authority.roots + self._more_roots()  # noqa: E731
+        return Registration(send, external.signer, roots, SystemClock(), domain=external.domain).sign
+
+    def _more_roots(self) -> bytes:
+        """The authorities that MeshConfig adds for workloads, as far as they are some."""
+        found: list[bytes] = []
+        for pem in ca_certificates(self.plane.db):
+            try:
+                found += split(pem.encode(), "caCertificates")
+            except AuthorityError as error:
+                log.warning("MeshConfig's caCertificates are not used", extra={"reason": str(error)})
+        return b"".join(dict.fromkeys(found))
+
     def _trust(self) -> None:
-        self.plane.trust(self._authority.authority.roots.decode())
+        """Tell everybody whom to trust. What workloads trust beyond that comes with their certificates."""
+        roots, more = self._authority.authority.roots, self._more_roots()
+        if more:
+            # Text between certificates has no meaning but that it changes: agents then ask for everything anew.
+            roots += f"# Workloads trust others too: {hashlib.sha256(more).hexdigest()}\n".encode()
+        self._told = ca_certificates(self.plane.db)
+        self.plane.trust(roots.decode())
+
+    def _woken(self) -> None:
+        self._authority.wake()
+        if self.plane.serving.is_set() and ca_certificates(self.plane.db) != self._told:
+            self._trust()
 
     def _stored(self, name: str) -> Mapping[str, bytes] | None:
         """The content of a Secret of the root namespace, as it is known now."""

@@ -83,7 +83,8 @@ class CertificateService(grpc.GenericRpcHandler):
     """Signs for workloads. `authority` and `trust_domain` are asked at each request: they may change meanwhile.
 
     With `sign` it is a registration authority: who asks is examined here and somebody else signs. `clusters` are those
-    whose tokens can be reviewed, if callers say which they mean.
+    whose tokens can be reviewed, if callers say which they mean. `more_roots` (PEM) are trusted by workloads alone, and
+    prove nothing here.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class CertificateService(grpc.GenericRpcHandler):
         impersonate: Impersonate | None = None,
         sign: Sign | None = None,
         clusters: frozenset[str] = frozenset(),
+        more_roots: Callable[[], bytes] = bytes,
         limits: Limits = Limits(),  # noqa: B008 - Frozen.
     ) -> None:
         self._authority = authority
@@ -109,6 +111,7 @@ class CertificateService(grpc.GenericRpcHandler):
         self._impersonate = impersonate
         self._sign = sign
         self._clusters = clusters
+        self._more_roots = more_roots
         self._limits = limits
         self._turns = asyncio.Semaphore(limits.at_once)
         self._here = 0
@@ -173,7 +176,8 @@ class CertificateService(grpc.GenericRpcHandler):
             )
             if isinstance(issued, Refusal):
                 raise _refusal(issued, caller)
-            parts = [part for part in (issued.certificate, authority.chain, authority.roots) if part]
+            roots = authority.roots + self._more_roots()
+            parts = [part for part in (issued.certificate, authority.chain, roots) if part]
             until = issued.not_after
         said = {"peer": context.peer(), "caller": caller.key, "identity": str(caller.identity), "until": until}
         audit.info("a certificate was issued", extra=said)

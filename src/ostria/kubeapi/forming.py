@@ -17,11 +17,11 @@ from ostria.kubeapi.calls import Call, Surroundings
 from ostria.kubeapi.causes import Prepared
 from ostria.kubeapi.defaults import default
 from ostria.kubeapi.errors import Cause, StatusError, bad_request, conflict, details_of, invalid
-from ostria.kubeapi.kinds import CUSTOM_RESOURCE_DEFINITIONS, SERVICES
+from ostria.kubeapi.kinds import CUSTOM_RESOURCE_DEFINITIONS, SERVICES, SIGNING_REQUESTS
 from ostria.kubeapi.nesting import check_depth
 from ostria.kubeapi.patches import apply, track
 from ostria.kubeapi.registry import Registry
-from ostria.kubeapi.requests import Document, Reader, Resource
+from ostria.kubeapi.requests import Document, Reader, Resource, User
 from ostria.kubeapi.schemas import Schema, Schemas, strict_decoding_error, unknown_field_warnings
 from ostria.kubeapi.strategy import prepare_create, prepare_update
 
@@ -101,6 +101,8 @@ class Forming:
         """The new object as it is stored. `manner` is Update, or Apply where its record is made already."""
         resource, now = call.resource, self._now()
         found = self._defaulted(resource, document)
+        if resource.key == SIGNING_REQUESTS:
+            found = {**found, "spec": {**(found.get("spec") or {}), **_asked_by(call.user)}}
         causes = self._schema_causes(resource, found)
         prepared = prepare_create(resource, found, now, self._surroundings.uid(), self._allocate(resource, reader))
         self._refuse(resource, found, (*causes, *prepared.causes))
@@ -140,7 +142,7 @@ class Forming:
         prepared = prepare_update(resource, live, found, part, self._allocate(resource, reader))
         self._refuse(resource, found, (*causes, *prepared.causes))
         ready = prepared.document
-        if call.subresource != "status":
+        if call.subresource not in ("status", "approval"):
             ready = self._definition(resource, ready, live, reader)
         if live["metadata"].get("deletionTimestamp"):
             before = set(live["metadata"].get("finalizers") or ())
@@ -217,3 +219,10 @@ class Forming:
 
     def _now(self) -> float:
         return self._surroundings.now().timestamp()
+
+
+def _asked_by(user: User) -> Document:
+    """Who asks for a certificate, as the API server knows them and not as they say."""
+    asked: Document = {"username": user.name, "groups": list(user.groups)}
+    extra = {name: list(values) for name, values in user.extra}
+    return asked | ({"uid": user.uid} if user.uid else {}) | ({"extra": extra} if extra else {})

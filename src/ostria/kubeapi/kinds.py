@@ -17,6 +17,7 @@ AUTHENTICATION = "authentication.k8s.io"
 AUTHORIZATION = "authorization.k8s.io"
 AUTOSCALING = "autoscaling"
 BATCH = "batch"
+CERTIFICATES = "certificates.k8s.io"
 COORDINATION = "coordination.k8s.io"
 CORE = ""
 DISCOVERY = "discovery.k8s.io"
@@ -247,6 +248,14 @@ BUILT_IN: tuple[Resource, ...] = (
         short=("pc",),
         unacted="no pod makes way for another",
     ),
+    _kind(
+        CERTIFICATES,
+        "CertificateSigningRequest",
+        "certificatesigningrequests",
+        of_cluster=True,
+        short=("csr",),
+        subresources=("approval", "status"),
+    ),
     _kind(COORDINATION, "Lease", "leases"),
     _kind(DISCOVERY, "EndpointSlice", "endpointslices"),
 )
@@ -266,6 +275,7 @@ CUSTOM_RESOURCE_DEFINITIONS = ResourceKey(EXTENSIONS, "customresourcedefinitions
 NAMESPACES = ResourceKey(CORE, "namespaces")
 PODS = ResourceKey(CORE, "pods")
 SERVICES = ResourceKey(CORE, "services")
+SIGNING_REQUESTS = ResourceKey(CERTIFICATES, "certificatesigningrequests")
 
 
 def find(group: str, version: str, plural: str, resources: Iterable[Resource] = BUILT_IN) -> Resource | None:

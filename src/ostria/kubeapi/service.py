@@ -104,7 +104,7 @@ class Service:
         document = of_version(call.resource, self._read(call))
         if call.subresource == "scale":
             return scale.read(document, self._scale_paths(call.resource))
-        if call.subresource not in ("", "status"):
+        if call.subresource not in ("", "status", "approval"):
             raise method_not_allowed()
         return document
 

@@ -101,6 +101,8 @@ def prepare_update(
     """
     if subresource == "status":
         return _status_update(resource, old, new)
+    if subresource == "approval":
+        return _approval_update(old, new)
     found = deepcopy(new)
     _keep_metadata(old, found)
     if subresource == "finalize":
@@ -141,6 +143,17 @@ def _status_update(resource: Resource, old: Document, new: Document) -> Prepared
     if not resource.crd and resource.plural in ("deployments", "replicasets") and old["metadata"].get("labels"):
         found["metadata"]["labels"] = deepcopy(old["metadata"]["labels"])
     return Prepared(found, tuple(metadata.check(resource, found)))
+
+
+def _approval_update(old: Document, new: Document) -> Prepared:
+    """Whoever approves or denies a request for a certificate writes conditions, and nothing else of it."""
+    found = deepcopy(old)
+    found["status"] = {**mapping(old, "status"), "conditions": deepcopy(at(new, "status", "conditions") or [])}
+    if "managedFields" in (new.get("metadata") or {}):
+        found["metadata"]["managedFields"] = new["metadata"]["managedFields"]
+    said = {str(each.get("type")) for each in found["status"]["conditions"]}
+    wrong = [Cause("status.conditions", "Approved and Denied conditions are mutually exclusive", "FieldValueInvalid")]
+    return Prepared(found, tuple(wrong) if {"Approved", "Denied"} <= said else ())
 
 
 def _keep_metadata(old: Document, new: Document) -> None:

@@ -83,6 +83,12 @@ def trust_domain(db: Engine) -> str:
 
 
 @query
+def ca_certificates(db: Engine) -> tuple[str, ...]:
+    """The authorities (PEM each) whose certificates workloads take beside those of the mesh's own."""
+    return tuple(each.pem for each in mesh_config(db).ca_certificates if each.pem.strip())
+
+
+@query
 def auto_mtls(db: Engine) -> bool:
     """Whether a client uses mutual TLS on its own wherever the endpoint takes it."""
     return mesh_config(db).enable_auto_mtls

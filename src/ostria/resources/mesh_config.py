@@ -29,7 +29,6 @@ _CAPTURED = "15001 and 15006 stand in every pod's capture rules"
 # What Istio has and has no effect here, and what to do.
 ACCEPTED: Mapping[str, str] = {
     "ca": "name the authority's files with `ostria install`",
-    "caCertificates": _NOT_YET,
     "certificates": _DEPRECATED,
     "configSources": "objects come from the Kubernetes API, and on one machine from `ostria up --apply`",
     "defaultProviders": _NOT_YET,
@@ -99,6 +98,15 @@ class TLSConfig(Strict, frozen=True):
     min_protocol_version: Literal["TLS_AUTO", "TLSV1_2", "TLSV1_3"] = "TLS_AUTO"
     ecdh_curves: tuple[str, ...] = ()
     cipher_suites: tuple[str, ...] = ()
+
+
+class CertificateData(Strict, frozen=True):
+    """An authority whose certificates workloads take beside those of the mesh's own: PEM, or where a bundle is."""
+
+    pem: str = ""
+    spiffe_bundle_url: str = ""
+    cert_signers: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
 
 
 class LabelExpression(Strict, frozen=True):
@@ -208,6 +216,7 @@ class MeshConfig(Lenient, frozen=True):
     enable_auto_mtls: bool = True
     trust_domain: str = "cluster.local"
     trust_domain_aliases: tuple[str, ...] = ()
+    ca_certificates: tuple[CertificateData, ...] = ()
     default_service_export_to: tuple[str, ...] = ("*",)
     default_virtual_service_export_to: tuple[str, ...] = ("*",)
     default_destination_rule_export_to: tuple[str, ...] = ("*",)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ostria.kubeapi.fields import at, mapping, objects
-from ostria.kubeapi.kinds import ADMISSION, COORDINATION, CORE, EVENTS, RBAC
+from ostria.kubeapi.kinds import ADMISSION, CERTIFICATES, COORDINATION, CORE, EVENTS, RBAC
 from ostria.kubeapi.requests import Document
 from ostria.kubeapi.tables.printing import (
     NONE,
@@ -17,6 +17,7 @@ from ostria.kubeapi.tables.printing import (
     columns,
     condition,
     created_at,
+    duration,
     joined,
     name_of,
     number,
@@ -122,6 +123,20 @@ def _lease(document: Document, now: float) -> Sequence[Any]:
     return [str(at(document, "spec", "holderIdentity") or ""), age(document, now)]
 
 
+def _signing_request(document: Document, now: float) -> Sequence[Any]:
+    spec, status = mapping(document, "spec"), mapping(document, "status")
+    seconds = spec.get("expirationSeconds")
+    said = [str(each.get("type")) for each in objects(status, "conditions")]
+    said += ["Issued"] if status.get("certificate") else []
+    return [
+        age(document, now),
+        str(spec.get("signerName") or ""),
+        str(spec.get("username") or ""),
+        "<none>" if seconds is None else duration(seconds),
+        ",".join(said) or "Pending",
+    ]
+
+
 def _claim(document: Document, now: float) -> Sequence[Any]:
     spec, status = mapping(document, "spec"), mapping(document, "status")
     phase = "Terminating" if at(document, "metadata", "deletionTimestamp") else str(status.get("phase") or "")
@@ -213,5 +228,8 @@ PRINTERS = {
     (RBAC, "clusterrolebindings"): Printer(_BOUND, _binding),
     (ADMISSION, "mutatingwebhookconfigurations"): _WEBHOOKS,
     (ADMISSION, "validatingwebhookconfigurations"): _WEBHOOKS,
+    (CERTIFICATES, "certificatesigningrequests"): Printer(
+        columns("Name", "Age", "SignerName", "Requestor", "RequestedDuration", "Condition"), _signing_request
+    ),
     (COORDINATION, "leases"): Printer(columns("Name", "Holder", "Age"), _lease),
 }  # fmt: skip
