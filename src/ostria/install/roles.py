@@ -84,7 +84,27 @@ def _everywhere(installation: Installation) -> list[dict[str, Any]]:
             names=[webhooks.validator_name(installation)],
         ),
     ]
-    return rules
+    return rules + (_signing(external) if (external := _external(installation)) else [])
+
+
+def _external(installation: Installation) -> str:
+    """The signer that istiod asks for certificates, "" where it signs itself; DOMAIN/* where proxies choose one."""
+    env = {str(name): str(value) for name, value in installation.operator.values.pilot.env.items()}
+    for each in installation.operator.components.pilot.k8s.env:
+        env[str(each.get("name"))] = str(each.get("value", ""))
+    if not env.get("EXTERNAL_CA"):
+        return ""
+    return f"{env['CERT_SIGNER_DOMAIN']}/*" if env.get("CERT_SIGNER_DOMAIN") else env.get("K8S_SIGNER", "")
+
+
+def _signing(signer: str) -> list[dict[str, Any]]:
+    """What it takes to have requests signed: to make and approve them, for this signer."""
+    group = "certificates.k8s.io"
+    return [
+        _rule(group, ["certificatesigningrequests"], "create", "get", "delete"),
+        _rule(group, ["certificatesigningrequests/approval"], "update"),
+        _rule(group, ["signers"], "approve", names=[signer]),
+    ]
 
 
 def _gateways() -> list[dict[str, Any]]:
