@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from doubles.agents import Agent, Mesh, gateway_pod, ground
-from doubles.authorities import NOW, csr
+from doubles.authorities import NOW, csr, revocation_list
 from doubles.file_envoy import Backend
 from ostria.agent.restarts import DELAYS
 from ostria.identity.issuing import Issued, issue
@@ -249,6 +249,25 @@ async def test_an_identity_is_renewed_under_load_and_no_request_notices(tmp_path
             # Nobody who was connected had to connect again.
             assert load.connections == 4
             assert (await edge.debug())["envoy"]["restarts"] == 0
+
+
+async def test_a_peer_whose_certificate_was_revoked_is_called_no_more(tmp_path: pathlib.Path):
+    async with ground(tmp_path, GATEWAY + MUTUAL) as mesh:
+        mesh.lifetime = 4.0
+        lists = [revocation_list(mesh.material)]
+        mesh.service._more_roots = lambda: lists[-1]
+        async with (
+            mesh.agent("edge", role="router") as edge,
+            backend(edge, context=context_of(mesh, tmp_path)) as application,
+        ):
+            await edge.ready()
+            assert (await edge.request(8080, "/")).status == 200
+            shown = x509.load_pem_x509_certificates((tmp_path / "backend.pem").read_bytes())[0]
+            lists.append(revocation_list(mesh.material, shown.serial_number))
+            # The list comes with the proxy's next certificate; each connection lives for five requests.
+            while (await edge.request(8080, "/")).status == 200:
+                await asyncio.sleep(0.05)
+            assert len(application.callers) >= 1
 
 
 async def test_an_envoy_that_is_killed_comes_back_with_its_identity(tmp_path: pathlib.Path):

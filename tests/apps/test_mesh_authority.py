@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from doubles.authorities import NOW, intermediate, root
+from doubles.authorities import NOW, intermediate, revocation_list, root
 from ostria.apps.mesh_authority import MeshAuthority, Terms, terms_from
 from ostria.base.clock import ManualClock
 from ostria.identity.authority import Material
@@ -195,6 +195,19 @@ async def test_nothing_changes_while_it_cannot_be_kept(mesh: Mesh):
     assert authority.trust == before
     mesh.api.broken = False
     assert await authority.follow(known.get)
+
+
+async def test_revocation_lists_are_given_if_there_is_one_for_each_authority(mesh: Mesh):
+    lower = intermediate(A, "lower")
+    lists = revocation_list(A) + revocation_list(lower, 5)
+    await mesh.api.put(PLUGGED_IN, lower._replace(revocations=lists).files)
+    authority = await mesh.start()
+    assert authority.revocations() == lists
+    assert authority.revocations(B.roots) == b""
+    await mesh.api.put(PLUGGED_IN, lower._replace(revocations=revocation_list(lower)).files)
+    # What has changed are the lists alone, and it is told.
+    assert await mesh.follow(authority)
+    assert authority.revocations() == b""
 
 
 def test_the_terms_have_istios_names():

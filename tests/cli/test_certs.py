@@ -14,11 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.test_objects import POD, Person
 from doubles.authorities import NOW, csr, root
 from doubles.editable_api import EditableApi
-from ostria.apps.certificates import Held, Pod, State, held
+from ostria.apps.certificates import Held, Pod, State, authority_problems, held
+from ostria.base import Level, ObjectKey
 from ostria.cli.errors import Exit
+from ostria.engine import Engine
 from ostria.identity.authority import Authority, load
 from ostria.identity.issuing import Issued, Policy, issue, serving
+from ostria.identity.keeping import Files
 from ostria.identity.spiffe import SpiffeId
+from ostria.resources import Change, Store
+from ostria.resources.kubernetes import Secret
+from ostria.resources.shapes import Meta
 
 AUTHORITY, OTHER = load(root(), NOW), load(root(), NOW)
 WEB = SpiffeId("cluster.local", "other", "default")
@@ -100,6 +106,28 @@ def test_a_gateways_is_compared_with_its_secret():
     for kept, state in ((certificate, State.GOOD), (newer, State.DIFFERS), (b"", State.GOOD)):
         found = held(shown, pod, AUTHORITY.roots, NOW, secrets={("other", "shop"): kept})[-1]
         assert (found.gateway, found.names, found.state) == (True, ("a.example", "b.example"), state)
+
+
+@pytest.mark.parametrize(
+    ("files", "later", "codes"),
+    [
+        (root().files, 0.0, []),
+        (root().files, 3640 * 86_400.0, [("authority-ends", Level.WARNING)]),
+        (root().files, 3660 * 86_400.0, [("authority-ends", Level.ERROR)]),
+        (root()._replace(key=root().key).files, 0.0, [("authority-unusable", Level.ERROR)]),
+        ({"ca-cert.pem": b"x"}, 0.0, [("authority-unusable", Level.ERROR)]),
+    ],
+)
+def test_status_says_what_is_wrong_with_the_authority(files: Files, later: float, codes: list[tuple[str, Level]]):
+    db = Engine()
+    store = Store(db)
+    for name in ("cacerts", "istio-ca-secret"):
+        key = ObjectKey("", "Secret", "istio-system", name)
+        # Where one is brought along, the mesh's own does not count.
+        content = files if name == "cacerts" else {"ca-cert.pem": b"y"}
+        store.apply([Change(key, Secret(metadata=Meta(name=name, namespace="istio-system"), data=content))])
+    found = dict.fromkeys((each.code, each.level) for each in authority_problems(db, NOW + later))
+    assert list(found) == codes
 
 
 @pytest.fixture

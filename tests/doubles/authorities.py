@@ -55,5 +55,18 @@ def intermediate(
     return Material(above.roots, pem, secret, between)
 
 
+def revocation_list(by: Material, *serials: int) -> bytes:
+    """An authority's list of the certificates that are good no more."""
+    issuer = x509.load_pem_x509_certificate(by.certificate)
+    start = datetime.datetime.fromtimestamp(NOW, datetime.UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.subject)
+    builder = builder.last_update(start - datetime.timedelta(hours=1)).next_update(start + datetime.timedelta(days=1))
+    for serial in serials:
+        revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(start)
+        builder = builder.add_revoked_certificate(revoked.build())
+    signer = serialization.load_pem_private_key(by.key, None)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)  # type: ignore[arg-type]
+
+
 def root() -> Material:
     return self_signed(NOW)

@@ -43,8 +43,9 @@ class Signer:
         if method == "POST":
             value = json.loads(body or b"")
             self.asked.append(value)
+            value["metadata"]["name"] = f"{value['metadata']['generateName']}{len(self.asked)}"
             self.objects[f"{path}/{value['metadata']['name']}"] = value
-            return Answer(201, body or b"")
+            return Answer(201, json.dumps(value).encode())
         if method == "PUT":
             path, _, part = path.rpartition("/")
             assert part == "approval"

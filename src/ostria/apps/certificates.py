@@ -6,7 +6,7 @@ Envoy's config dump, the agent's word, the pod's account, the mesh's roots, the 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -14,13 +14,64 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from ostria.base import Level, ObjectKey, Problem
+from ostria.engine import Engine
 from ostria.envoy import config_dump
 from ostria.envoy.secrets import IDENTITY_SECRET, ROOT_SECRET
+from ostria.identity.authority import CA_CERT, ROOT_CERT, AuthorityError, Material, load
+from ostria.identity.keeping import PLUGGED_IN, SECRET
+from ostria.mesh.settings import settings
+from ostria.resources import objects
+from ostria.resources.kubernetes import Secret
 
 SOON = 0.2
 """A certificate whose rest is less than this share of its life should have been replaced by now."""
 
 _CREDENTIAL = "kubernetes://"
+
+
+NEAR = 30 * 24 * 3600.0
+"""An authority that ends within so many seconds, or within a tenth of its life, is told of."""
+
+
+def authority_problems(db: Engine, now: float) -> tuple[Problem, ...]:
+    """What is wrong with the authority that signs for the mesh, as its Secrets say it."""
+    ours = settings(db)
+    for name in (PLUGGED_IN, SECRET):
+        key = ObjectKey(ours.cluster, "Secret", ours.root_namespace, name)
+        kept = objects(db, key)
+        if isinstance(kept, Secret) and kept.data:
+            return tuple(_problems_of(kept.data, key, now))
+    return ()
+
+
+def _problems_of(files: Mapping[str, bytes], key: ObjectKey, now: float) -> Iterator[Problem]:
+    try:
+        material = Material.of(files)
+        parts = {each: _read(text) for each, text in ((CA_CERT, material.certificate), (ROOT_CERT, material.roots))}
+    except AuthorityError as error:
+        yield Problem("authority-unusable", Level.ERROR, f"the authority cannot sign: {error}", key)
+        return
+    ended = False
+    for name, found in parts.items():
+        for each in dict.fromkeys(found):
+            who = f"{name} holds {each.subject.rfc4514_string()}, which"
+            begins, ends = each.not_valid_before_utc.timestamp(), each.not_valid_after_utc.timestamp()
+            if ends <= now:
+                ended = True
+                words = f"{who} ended on {each.not_valid_after_utc:%Y-%m-%d}"
+                yield Problem("authority-ends", Level.ERROR, words, key, hint=_HINT)
+            elif ends - now < min(NEAR, (ends - begins) / 10):
+                words = f"{who} ends on {each.not_valid_after_utc:%Y-%m-%d}"
+                yield Problem("authority-ends", Level.WARNING, words, key, hint=_HINT)
+    if not ended:
+        try:
+            load(material, now)
+        except AuthorityError as error:
+            yield Problem("authority-unusable", Level.ERROR, f"the authority cannot sign: {error}", key)
+
+
+_HINT = "put a new authority into the Secret cacerts: docs/own-authority.md"
 
 
 class State(enum.StrEnum):

@@ -160,12 +160,11 @@ def _key_settings(environ: Mapping[str, str]) -> KeySettings:
 
 
 def _external_signer(environ: Mapping[str, str]) -> ExternalSigner | None:
-    kind = environ.get("EXTERNAL_CA", "")
+    kind, signer, domain = (environ.get(name, "") for name in ("EXTERNAL_CA", "K8S_SIGNER", "CERT_SIGNER_DOMAIN"))
     if not kind:
         return None
     if kind != "ISTIOD_RA_KUBERNETES_API":
         raise ValueError(f'EXTERNAL_CA is ISTIOD_RA_KUBERNETES_API, not "{kind}"')
-    signer, domain = environ.get("K8S_SIGNER", ""), environ.get("CERT_SIGNER_DOMAIN", "")
     if "/" not in signer and not domain:
         raise ValueError("EXTERNAL_CA needs K8S_SIGNER, as DOMAIN/NAME, or CERT_SIGNER_DOMAIN")
     return ExternalSigner(signer, domain)
@@ -278,14 +277,18 @@ class Istiod:
         return Registration(send, external.signer, roots, SystemClock(), domain=external.domain).sign
 
     def _more_roots(self) -> bytes:
-        """The authorities that MeshConfig adds for workloads, as far as they are some."""
+        """What workloads alone trust and check against: MeshConfig's authorities, and the lists of who is revoked.
+
+        Envoy takes revocation lists from among the authorities.
+        """
         found: list[bytes] = []
         for pem in ca_certificates(self.plane.db):
             try:
                 found += split(pem.encode(), "caCertificates")
             except AuthorityError as error:
                 log.warning("MeshConfig's caCertificates are not used", extra={"reason": str(error)})
-        return b"".join(dict.fromkeys(found))
+        more = b"".join(dict.fromkeys(found))
+        return more + self._authority.revocations(more)
 
     def _trust(self) -> None:
         """Tell everybody whom to trust. What workloads trust beyond that comes with their certificates."""

@@ -19,12 +19,21 @@ from typing import NamedTuple
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from ostria.apps.monitoring import Metric
 from ostria.base import durations
 from ostria.base.clock import Clock, SystemClock
 from ostria.identity import succession
-from ostria.identity.authority import SELF_SIGNED_LIFETIME, Authority, AuthorityError, Material, load, self_signed
+from ostria.identity.authority import (
+    SELF_SIGNED_LIFETIME,
+    Authority,
+    AuthorityError,
+    Material,
+    load,
+    revocations,
+    self_signed,
+)
 from ostria.identity.issuing import Policy
 from ostria.identity.keeping import PLUGGED_IN, SECRET, SUCCESSION, Files, SecretKeeper, Send, given
 from ostria.identity.succession import Pace, Trust
@@ -132,6 +141,7 @@ class MeshAuthority:
         self._seen: Files = {}
         self._known: set[frozenset[tuple[str, bytes]]] = set()
         self._stored = False
+        self._told = True
         self._found: tuple[Files | None, ...] = ()
         self._due = 0.0
         self._root_looked = self._clock.now()
@@ -186,6 +196,17 @@ class MeshAuthority:
     def serving_chain(self) -> bytes:
         """What goes with the control plane's own certificate (PEM)."""
         return self._authority.chain + b"".join(self._trust.crossed)
+
+    def revocations(self, *others: bytes) -> bytes:
+        """The revocation lists that workloads check against (PEM), if there are some for all whom they trust."""
+        if not self._given.revocations.strip():
+            return b""
+        own = self._authority.certificate.public_bytes(serialization.Encoding.PEM)
+        try:
+            return revocations(self._given.revocations, own, self._authority.chain, self._trust.bundle, *others)
+        except AuthorityError as error:
+            log.error("revocation lists are not used", extra={"reason": str(error)})
+            return b""
 
     @property
     def expired(self) -> bool:
@@ -254,7 +275,8 @@ class MeshAuthority:
         if trust != self._trust or self._stored != self._must_be_stored(trust, now):
             await self._keep(trust)
         self._trust, self._authority = trust, authority
-        if (trust, authority.certificate) == before:
+        told, self._told = self._told, True
+        if (trust, authority.certificate) == before and told:
             return False
         if authority.certificate != before[1]:
             log.warning("another authority signs from now on", extra={"until": authority.ends})
@@ -274,6 +296,7 @@ class MeshAuthority:
             self._complain(str(error))
             return
         self.trouble = ""
+        self._told = self._told and material.revocations == self._given.revocations
         self._given, self._plugged_in = material, bool(plugged)
 
     def _adopt(self, files: Files | None) -> None:

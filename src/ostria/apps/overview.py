@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ostria.analysis import findings
+from ostria.analysis.findings import ORDER
 from ostria.apps import unapplied
+from ostria.apps.certificates import authority_problems
 from ostria.apps.following import BROUGHT, Memory
 from ostria.base import Problem
 from ostria.base.yaml import Document, read_documents
@@ -68,7 +71,8 @@ async def problems(access: Access, settings: Settings = Settings()) -> tuple[Pro
         reading = group.create_task(source.run(store.apply))
         await source.synced.wait()
         reading.cancel()
-    return findings(db)
+    found = (*authority_problems(db, time.time()), *findings(db))
+    return tuple(sorted(found, key=lambda each: ORDER[each.level]))
 
 
 def located(found: Iterable[Problem], memory: Memory) -> tuple[Problem, ...]:

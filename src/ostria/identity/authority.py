@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ TLS_CERT, TLS_KEY, TLS_ROOT = "tls.crt", "tls.key", "ca.crt"
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
+_LIST = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 _SIGNING = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
@@ -154,6 +156,27 @@ def crossed(authority: Authority, by: Authority) -> bytes | None:
     return _pem({builder.sign(by.key, hashes.SHA256()): None})
 
 
+def revocations(lists: bytes, *authorities: bytes) -> bytes:
+    """The revocation lists (PEM) if they are whole; raises AuthorityError.
+
+    Whoever checks against one list of a way asks for a list of each authority on it (`authorities`, PEM): one that is
+    left out would end every connection under it.
+    """
+    found = []
+    for block in _LIST.findall(lists):
+        try:
+            found.append(x509.load_pem_x509_crl(block))
+        except ValueError:
+            raise AuthorityError(f"{REVOCATIONS} holds a revocation list that cannot be read") from None
+    if not found:
+        raise AuthorityError(f"{REVOCATIONS} holds no revocation lists in PEM")
+    for pem in authorities:
+        for each in _certificates(CA_CERT, pem) if pem.strip() else ():
+            if not any(_lists(one, each) for one in found):
+                raise AuthorityError(f"{REVOCATIONS} has no list of {each.subject.rfc4514_string()}: add one")
+    return b"".join(block + b"\n" for block in _LIST.findall(lists))
+
+
 def self_signed(now: float, organization: str = "cluster.local", *, lifetime: float = SELF_SIGNED_LIFETIME) -> Material:
     """A new root that signs for itself, valid for ten years if nothing else is said (in seconds)."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -177,6 +200,15 @@ def self_signed(now: float, organization: str = "cluster.local", *, lifetime: fl
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return Material(pem, pem, secret)
+
+
+def _lists(revoked: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    if revoked.issuer != authority.subject:
+        return False
+    try:
+        return revoked.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def _depth(certificate: x509.Certificate) -> float:

@@ -9,7 +9,6 @@ https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requ
 from __future__ import annotations
 
 import base64
-import secrets
 from collections.abc import Callable
 
 import msgspec
@@ -77,11 +76,10 @@ class Registration:
         signer = f"{self._domain}/{request.signer}" if request.signer and self._domain else self._signer
         if request.signer and not self._domain:
             raise SigningError("no other signer may be asked for here: CERT_SIGNER_DOMAIN is not set")
-        name = f"{PREFIX}{secrets.token_hex(8)}"
         document = {
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
-            "metadata": {"name": name},
+            "metadata": {"generateName": PREFIX},
             "spec": {
                 "request": base64.b64encode(request.csr).decode(),
                 "signerName": signer,
@@ -91,8 +89,9 @@ class Registration:
         }
         answer = await self._send("POST", COLLECTION, msgspec.json.encode(document))
         _expect(answer, "made")
+        made = msgspec.json.decode(answer.body)
+        name = made["metadata"]["name"]
         try:
-            made = msgspec.json.decode(answer.body)
             approval = {"type": "Approved", "status": "True", "reason": "MeshWorkload", "message": str(identity)}
             body = {**made, "status": {"conditions": [approval]}}
             _expect(await self._send("PUT", f"{COLLECTION}/{name}/approval", msgspec.json.encode(body)), "approved")

@@ -271,6 +271,12 @@ _MESSAGES = {
     "autoscaling.v2.MetricTarget": "type value averageValue averageUtilization?",
     "autoscaling.v2.HorizontalPodAutoscalerStatus": """observedGeneration? lastScaleTime currentReplicas
         desiredReplicas currentMetrics conditions""",
+    "certificates.v1.CertificateSigningRequest": "metadata! spec! status!",
+    "certificates.v1.CertificateSigningRequestSpec": """request username uid groups usages extra signerName
+        expirationSeconds?""",
+    "certificates.v1.CertificateSigningRequestStatus": "conditions certificate",
+    "certificates.v1.CertificateSigningRequestCondition": """type reason message lastUpdateTime lastTransitionTime
+        status""",
     "coordination.v1.Lease": "metadata! spec!",
     "coordination.v1.LeaseSpec": """holderIdentity? leaseDurationSeconds? acquireTime renewTime leaseTransitions?
         strategy? preferredHolder?""",
