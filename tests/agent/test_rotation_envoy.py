@@ -11,16 +11,18 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.test_agent_envoy import GATEWAY, MUTUAL, Load, TlsBackend
+from agent.test_agent_envoy import GATEWAY, MUTUAL, Load, TlsBackend, backend, context_of, serial
 from doubles.agents import NAME, USUAL, Agent, Mesh, ground
 from doubles.authorities import csr
 from ostria.identity import succession
@@ -166,3 +168,26 @@ async def test_no_handshake_fails_while_one_authority_follows_another(tmp_path: 
     assert len(application.callers) > 2, figures
     assert application.handshakes > load.answered / 10, figures
     assert figures["envoy was started again"] == 0
+
+
+async def test_a_proxy_that_slept_past_its_certificates_end_has_a_new_one_when_it_wakes(tmp_path: pathlib.Path):
+    async with asyncio.timeout(60), ground(tmp_path, GATEWAY + MUTUAL) as mesh:
+        mesh.lifetime = 4.0
+        async with (
+            mesh.agent("edge", role="router") as edge,
+            backend(edge, context=context_of(mesh, tmp_path)),
+        ):
+            await edge.ready()
+            assert (await edge.request(8080, "/")).status == 200
+            envoy = (await edge.debug())["envoy"]["pid"]
+            for pid in (edge.process.pid, envoy):
+                os.kill(pid, signal.SIGSTOP)
+            (shown,) = x509.load_pem_x509_certificates(edge.credential("cert-chain.pem"))
+            while time.time() < shown.not_valid_after_utc.timestamp() + 1:
+                await asyncio.sleep(0.1)
+            for pid in (envoy, edge.process.pid):
+                os.kill(pid, signal.SIGCONT)
+            # What it shows has ended, and its peers refuse it; then it has another.
+            while (await edge.request(8080, "/")).status != 200 or serial(edge) == shown.serial_number:
+                await asyncio.sleep(0.05)
+            assert (await edge.debug())["envoy"]["restarts"] == 0

@@ -29,9 +29,15 @@ def csr(*names: str, key: object = None, der: bool = False, subject: str = "") -
 
 
 def intermediate(
-    above: Material, name: str, *, ca: bool = True, days: float = 30, key: SigningKey | None = None
+    above: Material,
+    name: str,
+    *,
+    ca: bool = True,
+    days: float = 30,
+    key: SigningKey | None = None,
+    depth: int | None = None,
 ) -> Material:
-    """An authority below another: its own files, chained up to the other's roots."""
+    """An authority below another: its own files, chained up to the other's roots. `depth` more may follow below it."""
     key = key or rsa.generate_private_key(65537, 2048)
     issuer = x509.load_pem_x509_certificate(above.certificate)
     signer = serialization.load_pem_private_key(above.key, None)
@@ -44,7 +50,7 @@ def intermediate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(start - datetime.timedelta(days=1))
         .not_valid_after(start + datetime.timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=depth), critical=True)
         .sign(signer, hashes.SHA256())  # type: ignore[arg-type]
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
