@@ -106,8 +106,9 @@ BESIDE = {
     "accessLogEncoding": {"accessLogFile": "/dev/stdout", "accessLogFormat": '{"a": "%PROTOCOL%"}'},
 }
 
-# What becomes of these is seen elsewhere: in pods that are injected, and in AuthorizationPolicies that name a provider.
-ELSEWHERE = ("defaultConfig", "enablePrometheusMerge", "extensionProviders")
+# What becomes of these is seen elsewhere: in pods that are injected, in AuthorizationPolicies that name a provider, and
+# in what comes with workloads' certificates.
+ELSEWHERE = ("caCertificates", "defaultConfig", "enablePrometheusMerge", "extensionProviders")
 
 
 def config_map(settings: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from cryptography import x509
 
 from doubles.ads_client import AdsClient
-from doubles.authorities import csr
+from doubles.authorities import csr, root
 from doubles.kube_api import KubeApi
 from doubles.meshes import pod, service
 from ostria.apps.istiod import Istiod, Settings, settings_from
@@ -33,6 +34,7 @@ from ostria.identity.service_wire import METHOD, Request, decode_response, encod
 from ostria.injection.values import Global, Injected, Proxy, write_values
 from ostria.mesh.settings import KeyFetching
 from ostria.mesh.settings import Settings as MeshSettings
+from ostria.resources import KINDS
 from ostria.sources.api import Api, ApiError
 
 NAMESPACES = """
@@ -69,6 +71,13 @@ class Machine:
         port = self.istiod.plane.server.ports[0]
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
             yield channel
+
+    async def certificate(self, bearer: str) -> list[bytes]:
+        """What the authority answers to who shows this token."""
+        async with self.channel() as channel:
+            call: Any = channel.unary_unary(METHOD)
+            metadata = (("authorization", f"Bearer {bearer}"),)
+            return decode_response(await call(encode_request(Request(csr())), metadata=metadata))
 
     async def until(self, condition: Any) -> None:
         while not condition():
@@ -128,6 +137,54 @@ async def test_a_workload_gets_a_certificate_for_what_its_token_proves():
         assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == [
             "spiffe://cluster.local/ns/default/sa/reviews"
         ]
+
+
+async def test_an_authority_that_is_brought_along_while_it_runs_is_announced_before_it_signs():
+    given = root()
+    data = {name: base64.b64encode(content).decode() for name, content in given.files.items() if content}
+    key = ObjectKey("", "ConfigMap", "default", "istio-ca-root-cert")
+    async with machine() as found:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cacerts", "namespace": "istio-system"}}
+        found.api.put(KINDS["Secret"], {**secret, "data": data})
+        told = given.roots + found.roots
+        await found.until(lambda: key in found.api.objects)
+        await found.until(lambda: found.api.objects[key]["data"]["root-cert.pem"].encode() == told)
+        assert ObjectKey("", "Secret", "istio-system", "istio-ca-succession") in found.api.objects
+        # The former authority signs on, and its roots come with what it signs.
+        mine = token("reviews-v1")
+        found.api.tokens[mine] = ("default", "reviews", "reviews-v1")
+        leaf, *_, roots = await found.certificate(mine)
+        x509.load_pem_x509_certificate(leaf).verify_directly_issued_by(x509.load_pem_x509_certificate(found.roots))
+        assert roots == told
+
+
+async def test_authorities_of_meshconfig_are_trusted_by_workloads_alone():
+    other = root()
+    config = json.dumps(json.dumps({"caCertificates": [{"pem": other.roots.decode()}, {"pem": "no certificate"}]}))
+    metadata = "{name: istio, namespace: istio-system}"
+    text = f"{{apiVersion: v1, kind: ConfigMap, metadata: {metadata}, data: {{mesh: {config}}}}}"
+    key = ObjectKey("", "ConfigMap", "default", "istio-ca-root-cert")
+    async with machine() as found:
+        await found.until(lambda: key in found.api.objects)
+        found.api.apply(text)
+        # That something has changed is seen in the ConfigMap, and what it is comes with the next certificate.
+        await found.until(lambda: "Workloads trust others" in found.api.objects[key]["data"]["root-cert.pem"])
+        assert other.roots.decode() not in found.api.objects[key]["data"]["root-cert.pem"]
+        mine = token("reviews-v1")
+        found.api.tokens[mine] = ("default", "reviews", "reviews-v1")
+        *_, roots = await found.certificate(mine)
+        assert roots == found.roots + other.roots
+
+
+async def test_its_metrics_say_how_long_the_authority_lasts_and_who_was_refused():
+    async with machine() as found, aiohttp.ClientSession() as session:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await found.certificate("nobody's")
+        async with session.get(f"http://127.0.0.1:{found.istiod.monitoring.ports[0]}/metrics") as answer:
+            lines = dict(line.rsplit(" ", 1) for line in (await answer.text()).splitlines() if line[0] != "#")
+        assert 9.9 * 365 * 86_400 < float(lines["citadel_server_root_cert_expiry_seconds"]) < 10.1 * 365 * 86_400
+        assert float(lines["citadel_server_root_cert_expiry_timestamp"]) > time.time()
+        assert lines['ostria_certificates_refused_total{code="UNAUTHENTICATED"}'] == "1"
 
 
 async def test_a_proxy_is_served_as_its_tokens_pod():
