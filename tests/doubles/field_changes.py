@@ -34,6 +34,7 @@ _WORDS = (
     "Passthrough",
     "10.9.9.9",
     "Permanent",
+    "Header",
 )
 
 # A field of a type that a kind's spec is made of: ("HTTPRetry", "attempts").

@@ -241,7 +241,7 @@ def test_http_filters_of_one_port_of_the_workload() -> None:
         for chain in mesh.listener(INBOUND)["filter_chains"]
     }
     assert {port for port, has in chains.items() if has} == {9080}
-    assert http_filters(mesh.listener("0.0.0.0_9080")) == [["fault", "cors", "alpn", "router"]]
+    assert http_filters(mesh.listener("0.0.0.0_9080")) == [["fault", "cors", "alpn", "stateful_session", "router"]]
 
 
 def test_a_filters_configuration_is_merged_with_what_is_there() -> None:

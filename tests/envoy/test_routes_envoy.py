@@ -33,6 +33,7 @@ from ostria.mesh.model import (
     Retries,
     Rewrite,
     Route,
+    Session,
     StringMatch,
     Subset,
     TrafficPolicy,
@@ -360,3 +361,19 @@ async def test_consistent_hashing_goes_by_its_key(tmp_path: pathlib.Path, balanc
         for user in ("ann", "bob", "cid"):
             assert len({await calls.backend(headers={"x-user": user}) for _ in range(8)}) == 1
         assert len({await calls.backend(headers={"x-user": str(number)}) for number in range(40)}) == 3
+
+
+@pytest.mark.parametrize("session", [Session("user"), Session("user", lifetime=60_000), Session("x-user", header=True)])
+async def test_a_session_keeps_to_its_endpoint(tmp_path: pathlib.Path, session: Session) -> None:
+    several = tuple(Backend(f"v1-{number}") for number in range(3))
+    sticky = route(targets=(target(subset="v1"),), session=session)
+    async with caller(tmp_path, host(sticky), v1=several) as call:
+        held: dict[str, str] = {}
+        while len(held) < len(several):
+            answer = await call.get()
+            mark = answer.headers["x-user"] if session.header else answer.headers["set-cookie"]
+            held[answer.json()["backend"]] = mark
+            assert session.header or ("Max-Age=60" in mark) is (session.lifetime is not None)
+        for backend, mark in held.items():
+            own = {"x-user": mark} if session.header else {"cookie": mark.partition(";")[0]}
+            assert {await call.backend(headers=own) for _ in range(4)} == {backend}

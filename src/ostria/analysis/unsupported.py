@@ -135,7 +135,15 @@ def _http_route(value: gateway_api.HTTPRoute | gateway_api.GRPCRoute) -> Fields:
     yield from _route(value)
     rules: tuple[gateway_api.HTTPRouteRule | gateway_api.GRPCRouteRule, ...] = value.spec.rules
     for number, rule in enumerate(rules):
-        yield f"spec.rules[{number}].sessionPersistence", rule.session_persistence, NOT_YET
+        session = rule.session_persistence
+        if session is None:
+            continue
+        field = f"spec.rules[{number}].sessionPersistence"
+        yield f"{field}.idleTimeout", session.idle_timeout, "Envoy ends no session that is merely idle"
+        stays = session.cookie_config is not None and session.cookie_config.lifetime_type == "Permanent"
+        ends = stays and session.type != "Header"
+        hint = "only a cookie that is to stay (lifetimeType: Permanent) has an end"
+        yield f"{field}.absoluteTimeout", None if ends else session.absolute_timeout, hint
 
 
 def _route(

@@ -31,7 +31,14 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutat
 from ostria.envoy.access_log import LogFile, access_log
 from ostria.envoy.dynamic_dns import REQUEST_FILTER
 from ostria.envoy.peers import HEARS_PEER, IGNORES_PEER, TELLING_ROUTER
-from ostria.envoy.route_filters import CORS_FILTER, FAULT_FILTER, MESH_ALPN_CONFIG, MESH_ALPN_FILTER
+from ostria.envoy.route_filters import (
+    CORS_FILTER,
+    FAULT_FILTER,
+    MESH_ALPN_CONFIG,
+    MESH_ALPN_FILTER,
+    SESSION_CONFIG,
+    SESSION_FILTER,
+)
 from ostria.envoy.wire import duration, packed
 from ostria.mesh.settings import PathNormalization
 
@@ -227,15 +234,16 @@ def _http_filter(name: str, config: Untyped) -> HttpFilter:
 
 
 _GRPC_WEB = _http_filter("envoy.filters.http.grpc_web", GrpcWeb())
+_SESSION = HttpFilter(name=SESSION_FILTER, typed_config=SESSION_CONFIG)
 _MESH_ALPN = HttpFilter(name=MESH_ALPN_FILTER, typed_config=MESH_ALPN_CONFIG, disabled=True)
 _CORS = _http_filter(CORS_FILTER, Cors())
 _FAULT = _http_filter(FAULT_FILTER, HTTPFault())
 _ROUTER = _http_filter("envoy.filters.http.router", Router())
 
 _HTTP_FILTERS = {
-    Side.OUTBOUND: (_FAULT, _CORS, _MESH_ALPN, TELLING_ROUTER),
+    Side.OUTBOUND: (_FAULT, _CORS, _MESH_ALPN, _SESSION, TELLING_ROUTER),
     Side.INBOUND: (_FAULT, _CORS, _ROUTER),
-    Side.GATEWAY: (_CORS, _FAULT, _MESH_ALPN, TELLING_ROUTER),
+    Side.GATEWAY: (_CORS, _FAULT, _MESH_ALPN, _SESSION, TELLING_ROUTER),
 }
 
 

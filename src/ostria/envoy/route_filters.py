@@ -11,15 +11,23 @@ from envoy.extensions.filters.common.set_filter_state.v3.value_pb2 import Filter
 from envoy.extensions.filters.http.cors.v3.cors_pb2 import CorsPolicy
 from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
 from envoy.extensions.filters.http.set_filter_state.v3.set_filter_state_pb2 import Config
+from envoy.extensions.filters.http.stateful_session.v3.stateful_session_pb2 import (
+    StatefulSession,
+    StatefulSessionPerRoute,
+)
+from envoy.extensions.http.stateful_session.cookie.v3.cookie_pb2 import CookieBasedSessionState
+from envoy.extensions.http.stateful_session.header.v3.header_pb2 import HeaderBasedSessionState
 from envoy.type.v3.percent_pb2 import FractionalPercent
 
 from ostria.envoy.matches import string_matcher
 from ostria.envoy.tls import CALLER_DECIDES_ALPN
 from ostria.envoy.wire import duration, packed
-from ostria.mesh.model import Abort, Cors, Delay
+from ostria.mesh.model import Abort, Cors, Delay, Session
 
 FAULT_FILTER = "envoy.filters.http.fault"
 CORS_FILTER = "envoy.filters.http.cors"
+
+SESSION_FILTER = "envoy.filters.http.stateful_session"
 
 # Off unless a route turns it on; named after Istio's filter that has the same duty.
 MESH_ALPN_FILTER = "istio.alpn"
@@ -77,6 +85,28 @@ _MESH_ALPN_ON = packed(FilterConfig(config=MESH_ALPN_CONFIG))
 def apply_mesh_alpn(route: Untyped) -> None:
     """Let a route's requests say in the mesh's TLS that they are HTTP, which their cluster does not say."""
     route.typed_per_filter_config[MESH_ALPN_FILTER].CopyFrom(_MESH_ALPN_ON)
+
+
+SESSION_CONFIG = packed(StatefulSession())
+
+
+def apply_session(route: Untyped, session: Session) -> None:
+    """Let all requests that one client has marked go where the first of them went, as long as that is there."""
+    name, state = _session_state(session)
+    config = StatefulSession()
+    config.session_state.name = name
+    config.session_state.typed_config.CopyFrom(packed(state))
+    route.typed_per_filter_config[SESSION_FILTER].CopyFrom(packed(StatefulSessionPerRoute(stateful_session=config)))
+
+
+def _session_state(session: Session) -> tuple[str, Untyped]:
+    if session.header:
+        return "envoy.http.stateful_session.header", HeaderBasedSessionState(name=session.name)
+    state = CookieBasedSessionState()
+    state.cookie.name, state.cookie.path = session.name, "/"
+    if session.lifetime:
+        state.cookie.ttl.CopyFrom(duration(session.lifetime))
+    return "envoy.http.stateful_session.cookie", state
 
 
 def apply_cors(route: Untyped, cors: Cors) -> None:

@@ -35,7 +35,7 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from ostria.envoy.matches import route_match
 from ostria.envoy.origins import config_path
-from ostria.envoy.route_filters import apply_cors, apply_faults, apply_mesh_alpn, fraction
+from ostria.envoy.route_filters import apply_cors, apply_faults, apply_mesh_alpn, apply_session, fraction
 from ostria.envoy.wire import duration, encode, framed, metadata, packed
 from ostria.mesh.model import (
     DirectResponse,
@@ -198,6 +198,8 @@ def _route(route: Route, sniffed: Set[str]) -> bytes:
     apply_faults(message, route.delay, route.abort)
     if not sniffed.isdisjoint(target.cluster.name for target in route.targets):
         apply_mesh_alpn(message)
+    if route.session is not None:
+        apply_session(message, route.session)
     if route.cors is not None:
         apply_cors(message, route.cors)
     message.decorator.operation = _operation(route)

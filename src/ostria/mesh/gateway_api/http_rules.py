@@ -30,6 +30,7 @@ from ostria.mesh.model import (
     RequestMatch,
     Retries,
     Route,
+    Session,
     StringMatch,
     Verdict,
     WeightedTarget,
@@ -60,6 +61,8 @@ def rules(db: Engine, key: ObjectKey, place: Place) -> tuple[Route, ...]:
     for number, rule in enumerate(_rules(db, key)):
         base, _ = _ruled(db, key, place, rule)
         name = rule.name or f"{key.namespace}.{key.name}.{number}"
+        if base.targets and rule.session_persistence is not None:
+            base = base._replace(session=_session(rule.session_persistence, f"{key.namespace}.{key.name}.{number}"))
         for position, match in enumerate(_matches(rule)):
             field = f"spec.rules[{number}]" + (f".matches[{position}]" if rule.matches else "")
             found.append(base._replace(name=name, match=match, field=field))
@@ -145,6 +148,15 @@ def _hash_keys(db: Engine, targets: Iterable[WeightedTarget], place: Place) -> t
         if key is not None:
             found[key] = None
     return tuple(found)
+
+
+def _session(wanted: api.SessionPersistence, default: str) -> Session:
+    """Which client a request is of; what the API leaves open has a name of the rule's own."""
+    name = wanted.session_name or f"session-{default}"
+    if wanted.type == "Header":
+        return Session(name, header=True)
+    stays = wanted.cookie_config is not None and wanted.cookie_config.lifetime_type == "Permanent"
+    return Session(name, lifetime=_milliseconds(wanted.absolute_timeout) if stays else None)
 
 
 def _retries(db: Engine, retry: api.HTTPRouteRetry | None) -> Retries:

@@ -220,6 +220,18 @@ class Cors(NamedTuple):
     forward_unmatched: bool = True  # Whether the server is asked where the policy does not know the origin.
 
 
+class Session(NamedTuple):
+    """By what the requests of one client are known, all of which go to one endpoint: a cookie or a header.
+
+    The proxy makes it with the first answer, and the client sends it back. A cookie lives for `lifetime` (ms), or as
+    long as the client's own session.
+    """
+
+    name: str
+    header: bool = False
+    lifetime: int | None = None
+
+
 class Route(NamedTuple):
     """One match and what is done with what it matches: exactly one of targets, redirect, response.
 
@@ -244,6 +256,7 @@ class Route(NamedTuple):
     hash_keys: tuple[HashKey, ...] = ()
     stat_prefix: str = ""
     missing_status: int = 503
+    session: Session | None = None
     origin: ObjectKey | None = None
     field: str = ""
 

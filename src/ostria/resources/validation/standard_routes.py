@@ -22,7 +22,7 @@ from ostria.resources.gateway_api.http_route import (
     HTTPRouteMatch,
     HTTPRouteRule,
 )
-from ostria.resources.gateway_api.shapes import BackendObjectReference, BackendRef, ParentReference
+from ostria.resources.gateway_api.shapes import BackendObjectReference, BackendRef, ParentReference, SessionPersistence
 from ostria.resources.validation.findings import (
     CONFLICT,
     DUPLICATE,
@@ -84,6 +84,7 @@ def validate_grpc_route(route: GRPCRoute) -> Findings:
             place = f"{field}.backendRefs[{number}]"
             yield from _backend(place, backend.group, backend.kind, backend.port)
             yield from _filters(f"{place}.filters", backend.filters, _GRPC_FILTERS)
+        yield from _session(f"{field}.sessionPersistence", rule.session_persistence)
 
 
 def validate_tls_route(route: TLSRoute) -> Findings:
@@ -153,13 +154,22 @@ def _http_rule(field: str, rule: HTTPRouteRule) -> Findings:
         for index, code in enumerate(rule.retry.codes):
             if not 400 <= code <= 599:
                 yield error(INVALID, f"{field}.retry.codes[{index}]", f"{code} is no status of a failure")
-    session = rule.session_persistence
-    if session is not None:
-        yield from _duration(f"{field}.sessionPersistence.absoluteTimeout", session.absolute_timeout)
-        yield from _duration(f"{field}.sessionPersistence.idleTimeout", session.idle_timeout)
-        permanent = session.cookie_config is not None and session.cookie_config.lifetime_type == "Permanent"
-        if permanent and session.absolute_timeout is None:
-            yield error(MISSING, f"{field}.sessionPersistence.absoluteTimeout", "a permanent cookie needs an end")
+    yield from _session(f"{field}.sessionPersistence", rule.session_persistence)
+
+
+def _session(field: str, session: SessionPersistence | None) -> Findings:
+    if session is None:
+        return
+    yield from _duration(f"{field}.absoluteTimeout", session.absolute_timeout)
+    yield from _duration(f"{field}.idleTimeout", session.idle_timeout)
+    if session.type not in (None, "Cookie", "Header"):
+        yield error(INVALID, f"{field}.type", f'"{session.type[:60]}" is neither Cookie nor Header')
+    lifetime = session.cookie_config.lifetime_type if session.cookie_config else None
+    if lifetime not in (None, "Permanent", "Session"):
+        message = f'"{lifetime[:60]}" is neither Permanent nor Session'
+        yield error(INVALID, f"{field}.cookieConfig.lifetimeType", message)
+    if lifetime == "Permanent" and session.absolute_timeout is None:
+        yield error(MISSING, f"{field}.absoluteTimeout", "a permanent cookie needs an end")
 
 
 def _http_match(field: str, match: HTTPRouteMatch) -> Findings:
