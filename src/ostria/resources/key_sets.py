@@ -15,9 +15,6 @@ import base64
 from typing import NamedTuple
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 LARGEST = 512 << 10
 """The characters of the largest text that is read as a set of keys."""
@@ -117,6 +114,11 @@ def _read(raw: msgspec.Raw) -> _Key | None:
 
 def _certificates(found: dict[str, str]) -> KeySet:
     """The keys of certificates in PEM, as some issuers publish them."""
+    # Few issuers do, and every process that reads resources would load three megabytes for them.
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     if not found or len(found) > _MOST:
         raise ValueError("it is no set of keys: expected JSON with a list `keys`")
     keys = []
