@@ -110,15 +110,15 @@ kind: VirtualService
 metadata: {name: rule-%d}
 spec:
   hosts: [host-%d.example.com]
-  http: [{match: [{uri: {regex: '%s'}}], directResponse: {status: 200}}]
+  http: [{redirect: {uri: "%s"}}]
 ---
 """
-# Python's `re` takes a look-behind, and so does our validation; RE2 does not.
-REFUSED = "(?<=a)b"
+# Istio's validation takes a redirect to two lines, and so does ours; Envoy does not, as they come to be a header.
+REFUSED = r"/a\nb"
 
 
 def rules(bad: int) -> str:
-    return "".join(RULE % (number, number, REFUSED if number == bad else "/.*") for number in range(50))
+    return "".join(RULE % (number, number, REFUSED if number == bad else "/a") for number in range(50))
 
 
 async def test_what_envoy_refuses_among_fifty_is_set_aside_and_stays_so(tmp_path: pathlib.Path) -> None:

@@ -79,8 +79,12 @@ async def test_what_envoy_refuses_of_a_rules_tls_never_becomes_plaintext(tmp_pat
         assert await tls_of(envoy) == "/etc/ssl/certs/mine.crt"
 
 
-async def test_what_one_of_two_proxies_refuses_is_no_plaintext_there(tmp_path: pathlib.Path) -> None:
-    """The rule is right, as the other has taken it: it is this one's own files that are missing."""
+@pytest.mark.parametrize(("mode", "has"), [("SIMPLE", "first"), ("MUTUAL", "second")])
+async def test_files_that_only_one_of_two_proxies_has_are_used_there(
+    tmp_path: pathlib.Path, mode: str, has: str
+) -> None:
+    """As where an egress gateway alone has a partner's certificates: whoever is asked first, the rule is not to blame;
+    and the other does not speak plaintext."""
     pods = (pod("first", "10.0.0.7", {"app": "client"}), pod("second", "10.0.0.8", {"app": "client"}))
     text = "---".join((MESH.rstrip("-\n") + "\n", *pods))
     async with (
@@ -92,13 +96,19 @@ async def test_what_one_of_two_proxies_refuses_is_no_plaintext_there(tmp_path: p
         for envoy in (first, second):
             await envoy.wait_ready()
         await ground.settled()
-        (tmp_path / "first/etc/ssl/certs").mkdir(parents=True)
-        (tmp_path / "first/etc/ssl/certs/mine.crt").write_bytes(ground.authority.certificate)
-        ground.source.apply(RULE % "mode: SIMPLE, caCertificates: /etc/ssl/certs/mine.crt")
+        folder = tmp_path / has / "etc/ssl/certs"
+        folder.mkdir(parents=True)
+        own = ground.authority.issue("client.example.com")
+        for name, content in (("mine.crt", own.roots), ("tls.crt", own.certificate), ("tls.key", own.key)):
+            (folder / name).write_bytes(content)
+        files = {"caCertificates": "mine.crt"}
+        if mode == "MUTUAL":
+            files |= {"clientCertificate": "tls.crt", "privateKey": "tls.key"}
+        named = ", ".join(f"{field}: /etc/ssl/certs/{file}" for field, file in files.items())
+        ground.source.apply(RULE % f"mode: {mode}, {named}")
         await ground.until(lambda: bool(ground.refusals()))
         await ground.settled()
-        assert [await tls_of(envoy) for envoy in (first, second)] in (
-            ["/etc/ssl/certs/mine.crt", "no cluster"],
-            # Whoever is asked first decides whose fault it is.
-            ["missing://refused-cacert", "missing://refused-cacert"],
-        )
+        found = {"first": await tls_of(first), "second": await tls_of(second)}
+        assert found.pop(has) == "/etc/ssl/certs/mine.crt"
+        assert list(found.values()) == ["no cluster"]
+        assert not ground.istiod.problems()

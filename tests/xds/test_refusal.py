@@ -26,7 +26,7 @@ def play(
     message: str = "refused",
 ) -> tuple[Verdict, int]:
     """Hold an inquiry against a model: what a resource is while keys are withheld, and what Envoy refuses."""
-    dialogue = inquire(names, message, lambda name: suspects.get(name, ()))
+    dialogue = inquire(names, message, lambda name, _: suspects.get(name, ()))
     withheld: frozenset[ObjectKey] = frozenset()
     offers = 0
     answer: Outcome | Fragment | None = None
@@ -350,7 +350,7 @@ def test_two_bad_ones_among_many(message: str) -> None:
 def test_what_is_taken_the_second_time_unread_is_not_offered_again() -> None:
     """Envoy refuses a configuration of an extension once, and takes the very same after that as if nothing were."""
     guilty, other = keys("DR/guilty", "DR/other")
-    dialogue = inquire(["e"], "refused", lambda _: [[guilty, other]], once=True)
+    dialogue = inquire(["e"], "refused", lambda *_: [[guilty, other]], once=True)
     offered = []
     answer: Outcome | Fragment | None = None
     while True:

@@ -44,6 +44,7 @@ from ostria.resources import KINDS, Change, Store
 from ostria.resources.discovery import Discovery
 from ostria.sources import Source
 from ostria.xds import Catalogue, Delivery, Identity, Node, Verifier
+from ostria.xds.refusal import is_about_a_file
 from ostria.xds.server import Address, Server
 
 log = logging.getLogger("ostria.istiod")
@@ -259,5 +260,8 @@ class ControlPlane:
         self._wake()
 
     def set_aside(self, type: ResourceType, name: str, message: str) -> None:
-        """Envoy has refused a resource for which no object can be blamed: a defect of ours."""
-        log.error("a resource was refused that no object explains", extra={"resource": name, "reason": message})
+        """Envoy has refused a resource for which no object can be blamed: a defect of ours, or a file that it lacks."""
+        if is_about_a_file(message):
+            log.warning("a proxy lacks a file that others have", extra={"resource": name, "reason": message})
+        else:
+            log.error("a resource was refused that no object explains", extra={"resource": name, "reason": message})

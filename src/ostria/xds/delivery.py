@@ -46,7 +46,7 @@ from ostria.xds.protocol import (
     Violated,
     WholeRequest,
 )
-from ostria.xds.refusal import Offer, Outcome, Quarantine, Verdict, Verdicts
+from ostria.xds.refusal import Offer, Outcome, Quarantine, Verdict, Verdicts, is_about_a_file
 from ostria.xds.shelf import WHOLE
 from ostria.xds.views import Catalogue, Key, Variant, Views
 from ostria.xds.working_set import REFERRING, Bounds, WorkingSet
@@ -436,8 +436,8 @@ class Delivery(Generic[T]):
         elif self._court.judge is None and response.names:
             epoch = debts.last_accepted.epoch
 
-            def suspects(name: str) -> Iterator[Sequence[ObjectKey]]:
-                return self._suspects(client, response.type, name, epoch)
+            def suspects(name: str, words: str) -> Iterator[Sequence[ObjectKey]]:
+                return self._suspects(client, response.type, name, epoch, words)
 
             self._proceed(self._court.open(client, response.type, response.names, message, suspects))
         self._settle(client)
@@ -447,11 +447,12 @@ class Delivery(Generic[T]):
 
     # --- what is refused -------------------------------------------------------------------------------------
 
-    def _suspects(self, client: Client[T], type: ResourceType, name: str, epoch: int) -> Iterator[Sequence[ObjectKey]]:
+    def _suspects(
+        self, client: Client[T], type: ResourceType, name: str, epoch: int, words: str
+    ) -> Iterator[Sequence[ObjectKey]]:
         # What was refused, not what a trial has made of it.
         fragment = self._fragment(client, type, name, self._listed(client, type))
-        if fragment is not None and self._is_proven(client, type, name):
-            # Another client has taken the very same: the fault is this one's (a port that is taken, say).
+        if fragment is not None and self._is_its_own(client, type, name, words):
             return
         origins = sorted(fragment.origins) if fragment is not None else []
         origins.sort(key=self._changed, reverse=True)
@@ -481,7 +482,7 @@ class Delivery(Generic[T]):
         for name, message in next_.set_aside.items():
             fragment = self._newest(judge, type, name)
             if fragment is not None:
-                own = fragment.local or self._is_proven(judge, type, name)
+                own = fragment.local or self._is_its_own(judge, type, name, message)
                 aside = judge.aside if own else self._aside
                 aside.setdefault((type, name), set()).add(fragment.version)
             self._verdicts.set_aside(type, name, message)
@@ -714,6 +715,20 @@ class Delivery(Generic[T]):
     def _is_aside(self, client: Client[T], type: ResourceType, fragment: Fragment) -> bool:
         key = (type, fragment.name)
         return any(fragment.version in aside.get(key, ()) for aside in (self._aside, client.aside) if aside)
+
+    def _is_its_own(self, judge: Client[T], type: ResourceType, name: str, words: str) -> bool:
+        """Whether a refusal is the judge's own affair: another client has taken the very same (the judge's port is
+        taken, say), or it lacks a file that another client may have."""
+        return self._is_proven(judge, type, name) or (is_about_a_file(words) and self._may_be_taken(judge, type, name))
+
+    def _may_be_taken(self, judge: Client[T], type: ResourceType, name: str) -> bool:
+        """Whether another client is to hold this as well, and has not refused it."""
+        for client in self._clients:
+            if client is not judge and type in client.stream.channels:
+                fragment = self._fragment(client, type, name, self._listed(client, type))
+                if fragment is not None and fragment.guards and not self._is_aside(client, type, fragment):
+                    return True
+        return False
 
     def _is_proven(self, judge: Client[T], type: ResourceType, name: str) -> bool:
         """Whether another client has accepted exactly what the judge is to be sent."""

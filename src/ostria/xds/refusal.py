@@ -81,9 +81,17 @@ class Verdict(NamedTuple):
 
 Dialogue = Generator[Offer | Withhold, Any, Verdict]
 
-# The objects that may be to blame for a fragment: those that changed since the client last accepted, then all of them;
-# each the latest change first.
-Suspects = Callable[[str], Iterable[Sequence[ObjectKey]]]
+# The objects that may be to blame for a fragment that is refused with these words: those that changed since the client
+# last accepted, then all of them; each the latest change first.
+Suspects = Callable[[str, str], Iterable[Sequence[ObjectKey]]]
+
+# Envoy's words for a file that is named and cannot be read (source/common/filesystem, source/common/config/datasource).
+_FILE = re.compile(r"Invalid path: |unable to read file: |unable to add filesystem watch for file |does not exist")
+
+
+def is_about_a_file(message: str) -> bool:
+    """Whether a refusal is about a file of the client's own machine, which another client may well have."""
+    return _FILE.search(message) is not None
 
 
 def inquire(names: Sequence[str], message: str, suspects: Suspects, *, once: bool = False) -> Dialogue:
@@ -98,7 +106,7 @@ def inquire(names: Sequence[str], message: str, suspects: Suspects, *, once: boo
     refused = {names[0]: message} if once else (yield from _sift(tuple(names), message))
     for name, words in refused.items():
         guilty: frozenset[ObjectKey] | None = None
-        for keys in suspects(name):
+        for keys in suspects(name, words):
             found = yield from _blame(name, words, tuple(keys), frozenset(convicted), once=once)
             if found is not None and (guilty is None or found.cured):
                 guilty = found.keys
