@@ -47,7 +47,7 @@ def calls(rules: Iterable[Rule], luck: random.Random, number: int) -> Iterator[F
             destination=luck.choice(words.destinations),
             port=luck.choice(words.ports),
             server_name=_one(words.names, luck),
-            headers=headers,
+            headers={name: (value,) for name, value in headers.items()},
             metadata=metadata,
         )
 

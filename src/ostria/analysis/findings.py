@@ -1,11 +1,12 @@
 """Everything that is wrong with a mesh now, in one list: what reading found, and what the subjects here find.
 
-resources.problems, routing, gateways, credentials, tokens, unsupported (each by key) -> findings -> sorted, errors
-first
+resources.problems, routing, gateways, credentials, tokens, authorization, unsupported (each by key) -> findings,
+errors first
 """
 
 from __future__ import annotations
 
+from ostria.analysis.authorization import authorizer_problems
 from ostria.analysis.credentials import credential_problems
 from ostria.analysis.gateways import binding_problems, gateway_problems, ingress_problems
 from ostria.analysis.routing import routing_problems
@@ -30,6 +31,7 @@ SUBJECTS = (
     ("Gateway", credential_problems),
     ("Ingress", ingress_problems),
     ("RequestAuthentication", token_problems),
+    ("AuthorizationPolicy", authorizer_problems),
     *((kind, unsupported) for kind in KINDS_WITH_GAPS),
 )
 

@@ -113,7 +113,7 @@ def _simulate(db: Engine, args: argparse.Namespace, namespace: str) -> Trace:
     if args.alpn:
         call = call._replace(alpn=tuple(args.alpn.split(",")))
     call = call._replace(now=time.time())
-    return simulation.simulate(db, client, call)
+    return simulation.simulate(db, client, call, pod)
 
 
 def _show(

@@ -25,7 +25,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
     HttpFilter,
 )
-from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
+from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy, UpstreamConnectMode
 from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2 import HeaderMutation
 
 from ostria.envoy.access_log import LogFile, access_log
@@ -118,9 +118,34 @@ def _ports(ports: Collection[int]) -> Untyped:
 # --- network filters ----------------------------------------------------------------------------------------------
 
 
-def tcp_proxy(cluster: str, *, log: LogFile | None = None, idle_timeout: int | None = None) -> Filter:
+class Connects(enum.Enum):
+    """When the server of bytes that are passed on is connected: at once, after the handshake, at the first byte."""
+
+    AT_ONCE = UpstreamConnectMode.IMMEDIATE
+    AFTER_TLS = UpstreamConnectMode.ON_DOWNSTREAM_TLS_HANDSHAKE
+    WHEN_SPOKEN_TO = UpstreamConnectMode.ON_DOWNSTREAM_DATA
+
+    def apply(self, proxy: TcpProxy) -> None:
+        """Have what passes bytes on connect to its server then."""
+        if self is not Connects.AT_ONCE:
+            proxy.upstream_connect_mode = self.value
+            proxy.max_early_data_bytes.value = _EARLY_DATA
+
+
+# What a client may say before the server is connected, in bytes; then it has to wait.
+_EARLY_DATA = 65536
+
+
+def tcp_proxy(
+    cluster: str,
+    *,
+    log: LogFile | None = None,
+    idle_timeout: int | None = None,
+    connects: Connects = Connects.AT_ONCE,
+) -> Filter:
     """Pass on bytes to a cluster; `idle_timeout` (ms) ends connections on which nothing comes, None is Envoy's own."""
     proxy = TcpProxy(stat_prefix=f"{cluster};", cluster=cluster)
+    connects.apply(proxy)
     if idle_timeout is not None:
         proxy.idle_timeout.CopyFrom(duration(idle_timeout))
     if log is not None:

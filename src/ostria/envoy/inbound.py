@@ -33,6 +33,7 @@ from ostria.envoy.filters import (
 )
 from ostria.envoy.listeners import DETECTION_TIMEOUT, apply_detection, bind, black_hole_chain, listener_name
 from ostria.envoy.routes import inbound_virtual_host
+from ostria.envoy.server_first import Caller, early
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, MESH_HTTP_ALPN, gateway_server, mesh_server
 from ostria.envoy.wire import encode
 from ostria.mesh.model import OPEN, Authorization, Handshakes, Inbound, InboundPort, MutualTls, Protocol
@@ -197,9 +198,9 @@ def _chain(
         )
         chain = FilterChain(filters=[http])
     else:
-        chain = FilterChain(
-            filters=[*connection_access(access), tcp_proxy(cluster, log=log, idle_timeout=port.idle_timeout)]
-        )
+        before = early(access, _caller(port, way), fixed=bool(port.endpoint))
+        passed_on = tcp_proxy(cluster, log=log, idle_timeout=port.idle_timeout, connects=before.connects)
+        chain = FilterChain(filters=[*before.filters, *connection_access(access), passed_on])
     if passthrough:
         chain.name = _CATCH_ALL_HTTP if way.http else VIRTUAL_INBOUND
     else:
@@ -214,6 +215,12 @@ def _chain(
     elif way.terminate:
         chain.transport_socket.CopyFrom(servers[way.http])
     return chain
+
+
+def _caller(port: InboundPort, way: _Way) -> Caller:
+    if not way.terminate:
+        return Caller.NOBODY
+    return Caller.PEER if port.tls is None else Caller.PERHAPS
 
 
 def _operation(port: InboundPort) -> str:

@@ -169,7 +169,7 @@ def identity(attribute: Attribute, value: str) -> StringMatcher:
         return _regex(f".*/ns/{_wild(value, '.*')}/.*")
     if attribute is Attribute.ACCOUNT:
         namespace, _, name = value.partition("/")
-        return _regex(f"{_SPIFFE}.+/ns/{_quoted(namespace)}/(.+/|)sa/{_quoted(name)}(/.+)?")
+        return _regex(f"{_SPIFFE}.+/ns/{quoted(namespace)}/(.+/|)sa/{quoted(name)}(/.+)?")
     domain = "[^/]+" if value == "*" else _wild(value, "[^/]*")
     return _regex(f"{_SPIFFE}{domain}/.*")
 
@@ -249,7 +249,7 @@ def text(value: str, front: str = "") -> StringMatcher:
         return _SOMETHING
     if value.startswith("*"):
         if front:
-            return _regex(f"{_quoted(front)}.*{_quoted(value[1:])}")
+            return _regex(f"{quoted(front)}.*{quoted(value[1:])}")
         return StringMatcher(suffix=value[1:])
     if value.endswith("*"):
         return StringMatcher(prefix=front + value[:-1])
@@ -276,13 +276,14 @@ def _regex(pattern: str) -> StringMatcher:
 _SOMETHING = _regex(".+")
 
 
-def _quoted(literal: str) -> str:
+def quoted(literal: str) -> str:
+    """A regular expression for this very text and nothing else."""
     return re.sub(r"[\\.+*?()|\[\]{}^$]", r"\\\g<0>", literal)
 
 
 def _wild(value: str, anything: str) -> str:
     """A regular expression for a text in which each `*` stands for anything."""
-    return anything.join(_quoted(part) for part in value.split("*"))
+    return anything.join(quoted(part) for part in value.split("*"))
 
 
 def _range(value: str) -> CidrRange:

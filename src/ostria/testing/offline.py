@@ -138,7 +138,8 @@ class Mesh:
         self, word: str, namespace: str, url: str, mode: CallMode, headers: Mapping[str, str], method: str, tls: str
     ) -> Found:
         db = self._offline.db
-        client = traits_of(db, pod_of(db, word, namespace))
+        pod = pod_of(db, word, namespace)
+        client = traits_of(db, pod)
         assert client is not None
         call = call_to(db, url, client, mode=mode)
         kept = tuple((name, value) for name, value in headers.items() if name.lower() != "host")
@@ -146,7 +147,7 @@ class Mesh:
         call = call._replace(headers=(*call.headers, *kept), host=host, method=method or call.method)
         if tls:
             call = call._replace(tls=CallTls(tls))
-        return Found(simulate(db, client, call))
+        return Found(simulate(db, client, call, pod))
 
     def _through(self, found: Found) -> Found:
         __tracebackhide__ = True

@@ -42,8 +42,9 @@ class Call(NamedTuple):
     """One call. `address` is where the caller connects to, `host` what HTTP asks for (`:authority`, a port included).
 
     `alpn` None is what such a client offers by custom: Istio's names on mutual TLS, HTTP's own otherwise. `authority`
-    names who signed the client's certificate: by default the mesh's roots. `source` is the caller's address. `now` is
-    the moment, in seconds since 1970, at which tokens are looked at; without one their times do not count.
+    names who signed the client's certificate: by default the mesh's roots. `source` is the caller's address, and
+    `identity` the name in its certificate, as far as they are known. `now` is the moment, in seconds since 1970, at
+    which tokens are looked at; without one their times do not count.
     """
 
     address: str
@@ -59,6 +60,7 @@ class Call(NamedTuple):
     alpn: tuple[str, ...] | None = None
     authority: str = MESH_ROOTS
     source: str = ""
+    identity: str = ""
     now: float | None = None
 
     @property
@@ -95,6 +97,7 @@ class Failure(enum.StrEnum):
     NO_ROUTE = "no_route"
     TLS_REDIRECT = "tls_redirect"
     BLOCKED = "blocked"
+    DENIED = "denied"
     NO_CLUSTER = "no_cluster"
     NO_ENDPOINTS = "no_endpoints"
     UNKNOWN = "unknown"
@@ -148,8 +151,9 @@ class Outcome(NamedTuple):
     """What becomes of a call, as far as it comes; "" and () are what it does not reach.
 
     `failure` None means that the call gets an answer from where it was sent to, or the `answer` that a route gives.
-    `detail` is a sentence for people. `config` is the path of the object that asked for the route. `unread` names
-    what stood in the call's way and was not evaluated.
+    `detail` is a sentence for people. `config` is the path of the object that asked for the route. `unread` names what
+    stood in the call's way and was not evaluated. `denied_by` is the rule of a policy that lets the call not in, by the
+    name that Envoy gives it: "none" where one would have had to.
     """
 
     call: Call
@@ -168,6 +172,7 @@ class Outcome(NamedTuple):
     timeout: int = 0
     config: str = ""
     unread: tuple[str, ...] = ()
+    denied_by: str = ""
 
     @property
     def cluster(self) -> str:

@@ -26,6 +26,7 @@ from ostria.analysis.simulation.model import (
     Target,
     Tcp,
 )
+from ostria.analysis.simulation.rbac_wire import guards
 from ostria.analysis.simulation.routes_wire import table
 from ostria.analysis.simulation.token_gates import TokenGate
 from ostria.analysis.simulation.tokens_wire import token_gate
@@ -90,6 +91,7 @@ def _chain(message: Untyped) -> Chain:
         tls=_server_tls(message.transport_socket) if message.HasField("transport_socket") else None,
         handler=handler,
         before=tuple(each.name for each in message.filters[:-1]),
+        guards=guards(message.filters),
     )
 
 
@@ -140,6 +142,7 @@ def _http(message: Untyped) -> Http:
         strip_port=strip or "",
         use_remote_address=message.use_remote_address.value,
         filters=tuple(each.name for each in message.http_filters),
+        guards=guards(message.http_filters),
         codec=HttpConnectionManager.CodecType.Name(message.codec_type),
         tokens=next(map(_tokens, (each for each in message.http_filters if _is_token_filter(each))), None),
     )

@@ -8,7 +8,10 @@ shares are 0.0 to 1.0. What a value cannot say stands in `unread`: a call that c
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ostria.analysis.simulation.rbac import Guard
 
 from ostria.analysis.simulation.token_gates import TokenGate
 
@@ -277,7 +280,10 @@ class ServerTls(NamedTuple):
 
 
 class Http(NamedTuple):
-    """A chain's HTTP connection manager; the table is named (RDS) or inline. `filters` are named in their order."""
+    """A chain's HTTP connection manager; the table is named (RDS) or inline. `filters` are named in their order.
+
+    `guards` are those of them that say who may do what.
+    """
 
     table: str
     inline: RouteTable | None = None
@@ -289,6 +295,7 @@ class Http(NamedTuple):
     filters: tuple[str, ...] = ()
     codec: str = "AUTO"
     tokens: TokenGate | None = None
+    guards: tuple[Guard, ...] = ()
 
 
 class Tcp(NamedTuple):
@@ -298,13 +305,14 @@ class Tcp(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """One filter chain. `before` names the filters that come before the one that decides."""
+    """One filter chain. `before` names the filters that come before the one that decides; `guards` are some of them."""
 
     name: str
     rule: ChainRule = ChainRule()
     tls: ServerTls | None = None
     handler: Http | Tcp | None = None
     before: tuple[str, ...] = ()
+    guards: tuple[Guard, ...] = ()
 
 
 class PortRule(NamedTuple):

@@ -6,7 +6,7 @@ It evaluates the resources that a proxy holds and decides nothing that mesh/ or 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ostria.analysis.simulation.answers import answered, cors_headers, cors_of, local
 from ostria.analysis.simulation.call import (
@@ -48,6 +48,7 @@ from ostria.analysis.simulation.model import (
     Tcp,
     Upstream,
 )
+from ostria.analysis.simulation.rbac import NONE, Facts, Guard, asked_about, denied
 from ostria.analysis.simulation.requests import (
     Asked,
     Held,
@@ -59,6 +60,7 @@ from ostria.analysis.simulation.requests import (
     specificity,
 )
 from ostria.analysis.simulation.tokens import passed, with_headers
+from ostria.envoy.matches import JWT_FILTER, JWT_PAYLOAD
 
 BLACK_HOLE, BLOCK_ALL = "BlackHoleCluster", "block_all"
 
@@ -93,6 +95,9 @@ def resolve(held: Holdings, call: Call) -> Outcome:
     if isinstance(chain.handler, Http):
         return _http(held, outcome, chain, chain.handler)
     if isinstance(chain.handler, Tcp):
+        outcome = _guarded(outcome, chain.guards, _facts(call))
+        if outcome.failure is not None:
+            return outcome
         return _sent(held, outcome, [(target, None) for target in chain.handler.targets])
     return _failed(outcome, Failure.UNKNOWN, f"filter chain {chain.name} ends in a filter that is not evaluated")
 
@@ -167,6 +172,44 @@ def _handshake(tls: ServerTls, call: Call) -> tuple[Failure, str] | None:
     return None
 
 
+def _guarded(outcome: Outcome, guards: Iterable[Guard], facts: Facts) -> Outcome:
+    """The outcome, failed if a policy lets the call not in."""
+    asked_for = asked_about(guards, facts)
+    if asked_for:
+        told = tuple(f"what the one says who is asked because of {rule}" for rule in asked_for)
+        outcome = outcome._replace(unread=(*outcome.unread, *told))
+    rule = denied(guards, facts)
+    if not rule:
+        return outcome
+    detail = "no ALLOW policy lets the call in" if rule == NONE else f"{rule} denies the call"
+    return _failed(outcome._replace(denied_by=rule), Failure.DENIED, detail)
+
+
+def _facts(call: Call, request: Asked | None = None) -> Facts:
+    peer = call.tls is CallTls.MUTUAL and call.identity
+    return Facts(
+        identities=(call.identity,) if peer else (),
+        source=call.source,
+        destination=call.address,
+        port=call.port,
+        server_name=call.sni.lower() if call.tls is not CallTls.PLAINTEXT else "",
+        headers=_lines(call, request) if request is not None else {},
+        metadata={JWT_FILTER: {JWT_PAYLOAD: request.claims}} if request is not None and request.claims else {},
+    )
+
+
+def _lines(call: Call, request: Asked) -> Mapping[str, tuple[str, ...]]:
+    """The headers of a request, line by line, with what Envoy keeps as some."""
+    lines: dict[str, tuple[str, ...]] = {name: (value,) for name, value in request.headers.items()}
+    written: dict[str, tuple[str, ...]] = {}
+    for name, value in call.headers:
+        written[name.lower()] = (*written.get(name.lower(), ()), value)
+    # What filters have changed since is no longer as it was written.
+    same = {name: values for name, values in written.items() if lines.get(name) == (",".join(values),)}
+    own = {":authority": request.authority, ":path": request.path, ":method": request.method, ":scheme": request.scheme}
+    return lines | same | {name: (value,) for name, value in own.items()}
+
+
 # --- the request --------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +239,9 @@ def _http(held: Holdings, outcome: Outcome, chain: Chain, http: Http) -> Outcome
             outcome = outcome._replace(answer=local(Answer(found.status), request))
             return _failed(outcome, Failure.UNAUTHENTICATED, f"the request is refused: {found.reason}")
         request = with_headers(request, found)
+    outcome = _guarded(outcome, http.guards, _facts(call, request))
+    if outcome.failure is not None:
+        return outcome._replace(answer=local(Answer(403, body=b"RBAC: access denied"), request))
     table = http.inline or held.table(http.table)
     host = host_of(table, request.authority) if table else None
     if table is None or host is None:

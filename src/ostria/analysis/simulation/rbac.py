@@ -78,33 +78,32 @@ class Guard(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is known of a call where it is guarded. Headers are lower case, with Envoy's own in front (`:path`)."""
+    """What is known of a call where it is guarded.
+
+    Headers are lower case, with Envoy's own (`:path`). Each has the values of all its lines, compared one by one.
+    """
 
     identities: tuple[str, ...] = ()
     source: str = ""
     destination: str = ""
     port: int = 0
     server_name: str = ""
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, tuple[str, ...]] = {}
     metadata: Mapping[str, Any] = {}
 
 
-class Denied(NamedTuple):
-    """A guard that lets the call not in; `rule` is the one that matched, "none" where one would have had to."""
-
-    action: str
-    rule: str
+NONE = "none"
 
 
-def denied(guards: Iterable[Guard], facts: Facts) -> Denied | None:
-    """The first guard that refuses a call; None if none does."""
+def denied(guards: Iterable[Guard], facts: Facts) -> str:
+    """The rule of the first guard that refuses a call, `NONE` where one would have had to match; "" if none refuses."""
     for guard in guards:
         found = matched(guard.rules, facts)
         if guard.enforced and guard.action == "DENY" and found:
-            return Denied(guard.action, found)
+            return found
         if guard.enforced and guard.action == "ALLOW" and not found:
-            return Denied(guard.action, "none")
-    return None
+            return NONE
+    return ""
 
 
 def asked_about(guards: Iterable[Guard], facts: Facts) -> tuple[str, ...]:
@@ -150,7 +149,7 @@ def _is_so(term: Term, facts: Facts) -> bool:
         for key in term.path:
             found = found.get(key) if isinstance(found, Mapping) else None
         return _value(term.value, found)
-    path = without_query(facts.headers.get(":path", "")).partition("#")[0]
+    path = without_query(next(iter(facts.headers.get(":path", ())), "")).partition("#")[0]
     if kind is TermKind.TEMPLATE:
         return ":path" in facts.headers and _template(term.path).fullmatch(path) is not None
     if text is None:
@@ -161,12 +160,11 @@ def _is_so(term: Term, facts: Facts) -> bool:
 
 
 def _header(rule: HeaderRule, facts: Facts) -> bool:
-    value = facts.headers.get(rule.name.lower(), "" if rule.missing_as_empty else None)
-    if rule.text is None:
-        return (value is not None) == rule.present != rule.invert
-    if value is None:
-        return False
-    return fits(rule.text, value) != rule.invert
+    values = facts.headers.get(rule.name.lower(), ("",) if rule.missing_as_empty else ())
+    text = rule.text
+    if text is None:
+        return bool(values) == rule.present != rule.invert
+    return bool(values) and any(fits(text, value) for value in values) != rule.invert
 
 
 def _within(prefix: tuple[str, int], address: str) -> bool:

@@ -80,13 +80,17 @@ class Trace(NamedTuple):
         return self.failed_at.detail if self.failed_at else self.sent.detail
 
 
-def simulate(db: Engine, client: ClientTraits, call: Call) -> Trace:
-    """What becomes of a call at the proxy with these traits, and behind it."""
+def simulate(db: Engine, client: ClientTraits, call: Call, pod: ObjectKey | None = None) -> Trace:
+    """What becomes of a call at the proxy with these traits, which is that of `pod`, and behind it.
+
+    Without `pod` the proxies behind do not know who calls.
+    """
+    caller = workload(db, pod) if pod is not None else None
     if not call.address:
         return Trace(Outcome(call, Failure.NO_ADDRESS, _nowhere(db, call)))
     held = Holdings.of_client(db, client)
     sent = resolve(held, call)
-    received = tuple(_received(db, sent)) if sent.failure is None and call.mode is not CallMode.INBOUND else ()
+    received = tuple(_received(db, sent, caller)) if sent.failure is None and call.mode is not CallMode.INBOUND else ()
     trace = Trace(sent, received)
     decided = _deciders(db, held, client, sent)
     failed = trace.failed_at
@@ -109,7 +113,7 @@ def _nowhere(db: Engine, call: Call) -> str:
 # --- those who are called -----------------------------------------------------------------------------------------
 
 
-def _received(db: Engine, sent: Outcome) -> Iterator[Received]:
+def _received(db: Engine, sent: Outcome, caller: Workload | None) -> Iterator[Received]:
     """What becomes of it at each kind of workload that it can be sent to; those that nothing tells apart, once."""
     found = {each: key for key in by_kind(db, "Pod") if (here := workload(db, key)) for each in here.addresses}
     seen = set()
@@ -123,7 +127,15 @@ def _received(db: Engine, sent: Outcome) -> Iterator[Received]:
             key = (share.cluster, traits, member.port, tls, here.mesh_tls)
             if key not in seen:
                 seen.add(key)
-                yield Received(pod, share.share, _at(db, sent, share, member, tls, here, traits))
+                yield Received(pod, share.share, _at(db, _sent_by(caller, sent), share, member, tls, here, traits))
+
+
+def _sent_by(caller: Workload | None, sent: Outcome) -> Outcome:
+    """What was sent, by the workload whose proxy has sent it on."""
+    if caller is None:
+        return sent
+    address = next(iter(caller.addresses), "")
+    return sent._replace(call=sent.call._replace(source=address, identity=caller.identity))
 
 
 def _at(
@@ -145,6 +157,8 @@ def _at(
         sni=tls.sni or (call.sni if tls.mode == "PLAINTEXT" else ""),
         alpn=tls.alpn if tls.mode != "PLAINTEXT" else call.alpn,
         authority=tls.roots or call.authority,
+        source=call.source,
+        identity=call.identity,
         now=call.now,
     )
     if here.mesh_tls:
@@ -160,6 +174,8 @@ def _at(
 
 def _deciders(db: Engine, held: Holdings, client: ClientTraits, outcome: Outcome) -> tuple[ObjectKey, ...]:
     """The objects that decided: whose route it is, who shaped the clusters; where none is, who shaped the rest."""
+    if outcome.failure is Failure.DENIED:
+        return _denying(held, outcome)
     cluster = settings(db).cluster
     named = [outcome.config, *(share.config for share in outcome.shares)]
     found = [key for path in named if path and (key := object_of(path, cluster))]
@@ -172,6 +188,14 @@ def _deciders(db: Engine, held: Holdings, client: ClientTraits, outcome: Outcome
     for share in outcome.shares:
         found += _in_order(held.origins(ResourceType.CLUSTER, share.cluster))
     return tuple(found)
+
+
+def _denying(held: Holdings, outcome: Outcome) -> tuple[ObjectKey, ...]:
+    """The policy that denies a call, or all that there are where none lets it in."""
+    found = held.origins(ResourceType.LISTENER, outcome.listener)
+    policies = sorted(key for key in found if key.kind == "AuthorizationPolicy")
+    named = [key for key in policies if f"ns[{key.namespace}]-policy[{key.name}]-" in outcome.denied_by]
+    return tuple(named or policies)
 
 
 # What people write to steer calls comes before what is called.
@@ -198,6 +222,8 @@ def _receivers(db: Engine, received: Received) -> tuple[ObjectKey, ...]:
     if traits is None or not received.outcome.listener:
         return (received.pod,)
     held = Holdings.of_client(db, traits)
+    if received.outcome.failure is Failure.DENIED:
+        return (*_denying(held, received.outcome), received.pod)
     return (*_in_listener(held, received.outcome), received.pod)
 
 
