@@ -468,6 +468,40 @@ spec: {type: ExternalName, externalName: reviews.default.svc.cluster.local}
             "security",
         ),
     ],
+    "access": [
+        None,
+        istio("AuthorizationPolicy", "a", "{}", "default", "security"),
+        istio(
+            "AuthorizationPolicy",
+            "a",
+            "{selector: {matchLabels: {app: reviews}}, action: DENY, rules: [{from: [{source: {namespaces: [shop],"
+            " notIpBlocks: [10.0.0.0/9, 'fd00::/8']}}, {source: {requestPrincipals: ['*'], serviceAccounts: [a.b]}}],"
+            " to: [{operation: {paths: ['/a*', '/{*}/b/{**}'], notHosts: ['*.x'], methods: [GET], ports: ['9080']}}],"
+            " when: [{key: 'request.auth.claims[a][b]', values: [c, d]}, {key: connection.sni, notValues: ['*']},"
+            " {key: 'experimental.envoy.filters.a.b[c]', values: ['[d]', e]}]}]}",
+            "default",
+            "security",
+        ),
+        istio(
+            "AuthorizationPolicy",
+            "a",
+            "{action: CUSTOM, provider: {name: nobody}, rules: [{to: [{operation: {paths: [/admin]}}]}]}",
+            "shop",
+            "security",
+        ),
+    ],
+    "access-everywhere": [
+        None,
+        istio(
+            "AuthorizationPolicy",
+            "r",
+            "{selector: {matchLabels: {version: v1}}, rules: [{from:"
+            " [{source: {principals: ['*', 'x%y/*', 'a.b)c/*']}}]}]}",
+            "istio-system",
+            "security",
+        ),
+        istio("AuthorizationPolicy", "r", "{action: AUDIT, rules: [{}]}", "istio-system", "security"),
+    ],
     "tokens": [
         None,
         istio("RequestAuthentication", "t", f"{{jwtRules: [{TOKEN_RULE}]}}", "istio-system", "security"),

@@ -13,7 +13,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from ostria.envoy.access_log import LogFile, access_log
 from ostria.envoy.addresses import cidr_range
 from ostria.envoy.dynamic_dns import server_name_filter
-from ostria.envoy.filters import TCP_PROXY
+from ostria.envoy.filters import TCP_PROXY, Connects
 from ostria.envoy.origins import config_path
 from ostria.envoy.wire import duration, metadata, packed
 from ostria.mesh.model import ConnectionRoute
@@ -35,15 +35,20 @@ def connection_chain(route: ConnectionRoute, *, name: str = "", log: LogFile | N
     return chain
 
 
-def connection_filters(route: ConnectionRoute, *, log: LogFile | None = None) -> list[Filter]:
+def connection_filters(
+    route: ConnectionRoute, *, log: LogFile | None = None, connects: Connects = Connects.AT_ONCE
+) -> list[Filter]:
     """What is done with a route's connections."""
     looks_up = [server_name_filter(route.looks_up)] if route.looks_up and route.server_names else []
-    return [*looks_up, connection_filter(route, log=log)]
+    return [*looks_up, connection_filter(route, log=log, connects=connects)]
 
 
-def connection_filter(route: ConnectionRoute, *, log: LogFile | None = None) -> Filter:
+def connection_filter(
+    route: ConnectionRoute, *, log: LogFile | None = None, connects: Connects = Connects.AT_ONCE
+) -> Filter:
     """What passes a route's connections on, shared between its destinations by weight."""
     proxy = TcpProxy()
+    connects.apply(proxy)
     if len(route.targets) == 1:
         proxy.cluster = route.targets[0].cluster.name
         proxy.stat_prefix = f"{proxy.cluster};"

@@ -19,6 +19,7 @@ from ostria.envoy.addresses import ANY_V4
 from ostria.envoy.connections import connection_filters
 from ostria.envoy.filters import NO_GUARDS, TLS_INSPECTOR, RequestGuards, Side, http_by_name
 from ostria.envoy.listeners import bind, listener_name
+from ostria.envoy.server_first import Caller, Early, early
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, gateway_server
 from ostria.envoy.wire import encode
 from ostria.mesh.model import OPEN, Authorization, GatewayChain, GatewayListener, ServerTls
@@ -72,7 +73,9 @@ def _chain(
     http10: bool,
 ) -> FilterChain:
     if chain.route is not None:
-        message = FilterChain(filters=[*connection_access(access), *connection_filters(chain.route, log=log)])
+        before = _before(access, chain)
+        passed_on = connection_filters(chain.route, log=log, connects=before.connects)
+        message = FilterChain(filters=[*before.filters, *connection_access(access), *passed_on])
     else:
         prefix = f"outbound_{listener}"
         requests = http_by_name(
@@ -98,3 +101,10 @@ def _chain(
     if chain.mesh_only:
         message.filter_chain_match.application_protocols.extend(MESH_ALPN)
     return message
+
+
+def _before(access: Authorization, chain: GatewayChain) -> Early:
+    """What decides about connections before anybody has spoken; TLS that is passed on begins with the client's word."""
+    if chain.tls is None:
+        return Early() if chain.encrypted else early(access, Caller.NOBODY, fixed=True)
+    return early(access, Caller.PEER if chain.tls.mode is ServerTls.ISTIO_MUTUAL else Caller.PERHAPS, fixed=True)

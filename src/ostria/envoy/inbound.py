@@ -33,7 +33,7 @@ from ostria.envoy.filters import (
 )
 from ostria.envoy.listeners import DETECTION_TIMEOUT, apply_detection, bind, black_hole_chain, listener_name
 from ostria.envoy.routes import inbound_virtual_host
-from ostria.envoy.server_first import Caller, early
+from ostria.envoy.server_first import Caller, Early, early
 from ostria.envoy.tls import HTTP_ALPN, MESH_ALPN, MESH_HTTP_ALPN, gateway_server, mesh_server
 from ostria.envoy.wire import encode
 from ostria.mesh.model import OPEN, Authorization, Handshakes, Inbound, InboundPort, MutualTls, Protocol
@@ -198,7 +198,9 @@ def _chain(
         )
         chain = FilterChain(filters=[http])
     else:
-        before = early(access, _caller(port, way), fixed=bool(port.endpoint))
+        # The application's own TLS is what a client begins with.
+        speaks_first = way.transport == _TLS and not way.terminate
+        before = Early() if speaks_first else early(access, _caller(port, way), fixed=bool(port.endpoint))
         passed_on = tcp_proxy(cluster, log=log, idle_timeout=port.idle_timeout, connects=before.connects)
         chain = FilterChain(filters=[*before.filters, *connection_access(access), passed_on])
     if passthrough:
