@@ -13,6 +13,7 @@ from doubles.file_envoy import Backend, FileEnvoy, Response, file_envoy, free_po
 from doubles.meshes import Mesh
 from doubles.sent_resources import sent
 from ostria.base import ObjectKey
+from ostria.mesh.settings import Settings
 from ostria.mesh.traits import ClientTraits
 
 pytestmark = pytest.mark.envoy
@@ -126,11 +127,14 @@ spec: {{mtls: {{mode: DISABLE}}}}
 """
 
 
-async def test_a_port_that_capture_brings_nothing_to_is_listened_on(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(("http10", "status"), [(False, 426), (True, 200)])
+async def test_a_port_that_capture_brings_nothing_to_is_listened_on(
+    tmp_path: pathlib.Path, http10: bool, status: int
+) -> None:
     own = Backend("own")
     port = free_port()
     async with serving(own):
-        mesh = Mesh(INGRESS.format(port=port, to=own.port))
+        mesh = Mesh(INGRESS.format(port=port, to=own.port), settings=Settings(http10=http10))
         found = sent(mesh.db, OWN, ())
         clusters = [Cluster.FromString(body) for body in found["clusters"]]
         for cluster in clusters:
@@ -142,4 +146,8 @@ async def test_a_port_that_capture_brings_nothing_to_is_listened_on(tmp_path: pa
         found["listeners"] = [bodies[f"inbound_127.0.0.1_{port}"]]
         async with file_envoy(tmp_path, **found) as envoy:
             assert (await http_get(port, "/", authority="whoever")).json()["backend"] == "own"
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.0\r\nhost: whoever\r\n\r\n")
+            assert (await read_response(reader)).status == status
+            writer.close()
             assert envoy.errors() == []

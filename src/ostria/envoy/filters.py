@@ -194,13 +194,16 @@ def http_to_workload(
     grpc_web: bool = False,
     paths: PathNormalization = PathNormalization.BASE,
     peers: bool = False,
+    http10: bool = False,
     guards: RequestGuards = NO_GUARDS,
 ) -> Filter:
     """Read requests and pass them on to the workload. `peers`: clients have shown a certificate of the mesh.
 
-    `guards` see requests before all other filters do.
+    HTTP/1.0 is answered with 426, unless `http10`. `guards` see requests before all other filters do.
     """
     manager = _manager(Side.INBOUND, stat_prefix, log, paths, guards, grpc_web=grpc_web, peers=peers)
+    if http10:
+        manager.http_protocol_options.accept_http_10 = True
     routes = RouteConfiguration(name=route_name, virtual_hosts=[virtual_host])
     routes.validate_clusters.value = False
     manager.route_config.CopyFrom(routes)

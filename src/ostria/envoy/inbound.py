@@ -103,10 +103,12 @@ def virtual_inbound(
     guards: RequestGuards = NO_GUARDS,
     access: Authorization = OPEN,
     handshakes: Handshakes = Handshakes(),  # noqa: B008 - frozen.
+    http10: bool = False,
 ) -> bytes:
     """All that is sent to a workload. Clients that take part in mutual TLS must come from one of the trust domains.
 
-    `guards` decide who may, of requests, and `access` of bytes that are passed on unread.
+    `guards` decide who may, of requests, and `access` of bytes that are passed on unread. HTTP/1.0 is read where
+    `http10` says so.
     """
     listener = Listener(name=VIRTUAL_INBOUND, traffic_direction=TrafficDirection.Value("INBOUND"))
     bind(listener, ANY_V4, INBOUND_PORT, ipv6=ipv6)
@@ -130,7 +132,7 @@ def virtual_inbound(
     ):
         for way in _ways(port):
             listener.filter_chains.append(
-                _chain(port, way, servers, log, paths, guards, access, passthrough=passthrough)
+                _chain(port, way, servers, log, paths, guards, access, passthrough=passthrough, http10=http10)
             )
     listener.listener_filters.append(ORIGINAL_DESTINATION)
     listener.listener_filters.extend(_inspectors(default, (*unnamed.values(), *ports.values())))
@@ -181,6 +183,7 @@ def _chain(
     access: Authorization,
     *,
     passthrough: bool,
+    http10: bool,
 ) -> FilterChain:
     cluster = INBOUND_PASSTHROUGH if passthrough else inbound_name(port.port)
     name = listener_name(ANY_V4, port.port)
@@ -194,6 +197,7 @@ def _chain(
             grpc_web=port.protocol is Protocol.GRPC_WEB,
             paths=paths,
             peers=way.terminate and port.tls is None,
+            http10=http10,
             guards=guards,
         )
         chain = FilterChain(filters=[http])
@@ -210,6 +214,8 @@ def _chain(
     match = chain.filter_chain_match
     match.transport_protocol = way.transport
     match.application_protocols.extend(way.offers)
+    if http10 and way.offers == PLAINTEXT_HTTP:
+        match.application_protocols.append("http/1.0")
     if port.port:
         match.destination_port.value = port.port
     if port.tls is not None:

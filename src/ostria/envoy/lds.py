@@ -169,6 +169,7 @@ def _inbound_body(db: Engine, side: Inbound, guards: Guards) -> bytes:
         handshakes=mesh_handshakes(db),
         paths=path_normalization(db),
         guards=request_guards(db, guards, gateway=False),
+        http10=settings(db).http10,
         access=guards.access,
     )
 
