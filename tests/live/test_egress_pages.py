@@ -6,6 +6,7 @@ https://istio.io/latest/docs/tasks/traffic-management/egress/
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
 import pytest
@@ -306,6 +307,38 @@ async def test_egress_gateways_with_tls_origination(walk: Walk, mode: str, port:
         await walk.apply(f"{secret('client-credential', 'istio-system', ca_crt=own.roots, **files)}---{objects}")
         await walk.says(f"curl -sS -D - http://{PARTNER}/{mode}", f"^HTTP/1.1 200.*<title>{PARTNER} /{mode}")
         await walk.logged("istio=egressgateway", "istio-system", rf'"GET /{mode} HTTP/.*outbound\|443\|\|{PARTNER}')
+
+
+# The page has the gateway mount its certificates, where no other proxy has them.
+MOUNT = """
+spec:
+  template:
+    spec:
+      containers:
+      - name: istio-proxy
+        volumeMounts: [{name: client-files, mountPath: /etc/istio/client-files, readOnly: true}]
+      volumes: [{name: client-files, secret: {secretName: client-files, optional: true}}]
+"""
+
+
+async def test_egress_gateways_with_certificates_of_their_own(walk: Walk) -> None:
+    own = AUTHORITY.issue("client")
+    held = secret("client-files", "istio-system", ca_crt=own.roots, tls_key=own.key, tls_crt=own.certificate)
+    at = "/etc/istio/client-files"
+    files = f"clientCertificate: {at}/tls.crt, privateKey: {at}/tls.key, caCertificates: {at}/ca.crt"
+    objects = PARTNERS.replace("$PORT", "8443").replace("$MODE", "MUTUAL")
+    objects = objects.replace("credentialName: client-credential", files).replace(", namespace: istio-system", "")
+    async with walk.cleaning(objects, held):
+        await walk.apply(held)
+        gateway = ("deploy/istio-egressgateway", "-n", "istio-system")
+        await walk.mesh.kubectl("patch", *gateway, "--type=strategic", "-p", MOUNT)
+        await walk.mesh.rolled_out(gateway[0], namespace="istio-system")
+        await walk.apply(objects)
+        await walk.says(f"curl -sS -D - http://{PARTNER}/files", f"^HTTP/1.1 200.*<title>{PARTNER} /files")
+        await walk.logged("istio=egressgateway", "istio-system", rf'"GET /files HTTP/.*outbound\|443\|\|{PARTNER}')
+        # The workloads, which have no such files, hold everything else still, and nobody is told of a mistake.
+        status = json.loads((await walk.mesh.ostria("status", "-o", "json", code=None)).output)
+        assert [each["message"] for each in status["problems"] if each["code"] == "envoy-refused"] == []
 
 
 WILD = """
