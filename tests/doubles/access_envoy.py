@@ -180,7 +180,7 @@ async def guarded_envoy(
     connected to, as it is in a pod.
     """
     authority = Authority()
-    ports = {name: free_port() for name in workloads}
+    ports = dict(zip(workloads, _free_ports(len(workloads)), strict=True))
     async with _serving(_answer) as web, _serving(_echo) as echo, _serving(_greet, greeting), _serving(_hush) as hush:
         listeners, clusters = [], {"BlackHoleCluster": as_dict(Cluster, BLACK_HOLE_CLUSTER)}
         for name, (db, client) in workloads.items():
@@ -210,6 +210,13 @@ async def guarded_envoy(
         ) as guarded.envoy:
             yield guarded
             assert guarded.envoy.errors() == []
+
+
+def _free_ports(number: int) -> list[int]:
+    found: set[int] = set()
+    while len(found) < number:
+        found.add(free_port())
+    return sorted(found)
 
 
 def _local(listener: dict[str, Any], name: str, port: int) -> dict[str, Any]:

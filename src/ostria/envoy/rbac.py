@@ -108,7 +108,7 @@ def _any_permission(test: AccessTest, values: Iterable[str]) -> Permission:
 def _any_principal(test: AccessTest, values: tuple[str, ...]) -> Principal:
     made = Principal()
     if test.attribute in _CLAIMS:
-        made.metadata.CopyFrom(_claim(_CLAIMS[test.attribute] or test.name, values))
+        made.sourced_metadata.metadata_matcher.CopyFrom(_claim(_CLAIMS[test.attribute] or test.name, values))
     else:
         made.or_ids.ids.extend(_PRINCIPALS[test.attribute](test, value) for value in values)
     return made
@@ -137,13 +137,14 @@ def _path(test: AccessTest, value: str) -> Permission:
 
 def _metadata(test: AccessTest, value: str) -> Permission:
     made = Permission()
-    made.metadata.filter = test.name[0]
+    found = made.sourced_metadata.metadata_matcher
+    found.filter = test.name[0]
     for key in test.name[1:]:
-        made.metadata.path.add(key=key)
+        found.path.add(key=key)
     if value.startswith("[") and value.endswith("]"):
-        made.metadata.value.list_match.one_of.string_match.CopyFrom(text(value.strip("[]")))
+        found.value.list_match.one_of.string_match.CopyFrom(text(value.strip("[]")))
     else:
-        made.metadata.value.string_match.CopyFrom(text(value))
+        found.value.string_match.CopyFrom(text(value))
     return made
 
 
@@ -196,7 +197,7 @@ def _token(test: AccessTest, value: str) -> Principal:
         of_issuer, of_subject = _exact(value), _exact("")
     made = Principal()
     for claim, matcher in (("iss", of_issuer), ("sub", of_subject)):
-        found = made.and_ids.ids.add().metadata
+        found = made.and_ids.ids.add().sourced_metadata.metadata_matcher
         _place(found, (claim,))
         found.value.string_match.CopyFrom(matcher)
     return made

@@ -87,6 +87,9 @@ def _leaf(kind: str, found: Untyped) -> Term:
         return Term(TermKind.PATH, text=text(found.path))
     if kind == "requested_server_name":
         return Term(TermKind.SERVER_NAME, text=text(found))
+    if kind == "sourced_metadata":
+        # What filters leave for each other; a route's own metadata is asked of by nobody here.
+        kind, found = "metadata", found.metadata_matcher
     if kind == "metadata":
         path = (found.filter, *(segment.key for segment in found.path))
         return Term(TermKind.METADATA, path=path, value=_value(found.value), invert=found.invert)

@@ -45,6 +45,7 @@ _PLAIN_KEYS = frozenset(
 _ADDRESS_KEYS = frozenset({"source.ip", "remote.ip", "destination.ip"})
 _NAMED_KEYS = ("request.headers", "request.auth.claims", "experimental.envoy.filters.")
 _NAMED = re.compile(r"([^\[]+)((?:\[[^\[\]]+\])+)")
+_HEADER = re.compile(r"\[:?[A-Za-z0-9!#$%&'*+.^_`|~-]+\]")
 _REPLACED = {
     "destination.namespace": "the policy's own namespace says where it applies",
     "destination.labels": "the policy's selector says where it applies",
@@ -196,6 +197,8 @@ def _key(field: str, key: str) -> Findings:
         named = _NAMED.fullmatch(key)
         if named is None or (named[1] != prefix and not prefix.endswith(".")):
             yield error(INVALID, field, f'"{key[:100]}" must be of the form {prefix.rstrip(".")}[name]')
+        elif prefix == "request.headers" and not _HEADER.fullmatch(named[2]):
+            yield error(INVALID, field, f'"{named[2][1:-1][:100]}" cannot be a header\'s name')
         return
     replaced = next((words for name, words in _REPLACED.items() if key.startswith(name)), "")
     yield error(INVALID, field, f'"{key[:100]}" is no attribute that can be tested', replaced)
