@@ -22,6 +22,7 @@ from doubles.meshes import Mesh
 from ostria.analysis.simulation import Call, CallProtocol, Holdings, resolve
 from ostria.engine import Engine
 from ostria.mesh.traits import ClientTraits
+from ostria.resources import read_text
 
 pytestmark = pytest.mark.envoy
 
@@ -273,3 +274,52 @@ async def test_no_line_of_a_header_gets_past_a_deny(tmp_path: pathlib.Path) -> N
             second = await guarded.http("hosts", host="fine.example", headers=[("host", host)])
             assert second.status in (400, 403) or second.seen["headers"][0] == ["host", f"fine.example,{host}"]
         assert (await guarded.http("hosts", host="secret.example.org")).status == 200
+
+
+# --- whatever is let through is taken -----------------------------------------------------------------------------
+
+LETTERS = "abZ09/*{}[]()\\^$.|?+%'\" \t\n\r\0é日:;,=&#@!~`<>-_"
+
+
+def odd_policy(luck: random.Random) -> str:
+    """A policy of words that nobody would write."""
+
+    def odd() -> str:
+        return "".join(luck.choice(LETTERS) for _ in range(luck.randint(1, 12)))
+
+    def value() -> str:
+        forms = (
+            odd(),
+            f"*{odd()}",
+            f"{odd()}*",
+            f"/{{*}}/{odd()}",
+            f"/a/{{**}}/{odd()}",
+            f"{odd()}/{odd()}",
+            "**",
+            "*a*",
+        )
+        return luck.choice(forms)
+
+    sources = luck.choice((["principals", "notNamespaces"], ["serviceAccounts"], ["requestPrincipals", "trustDomains"]))
+    operations = luck.sample(["hosts", "methods", "paths", "notPaths", "notHosts"], 2)
+    named = luck.choice(("request.headers", "request.auth.claims", "experimental.envoy.filters.a"))
+    key = luck.choice((f"{named}[{odd()}]", "source.namespace", "connection.sni", "request.auth.audiences"))
+    rule = {
+        "from": [{"source": {name: [value(), value()] for name in sources}}],
+        "to": [{"operation": {name: [value(), value()] for name in operations}}],
+        "when": [{"key": key, luck.choice(("values", "notValues")): [value()]}],
+    }
+    return access(json.dumps({"action": luck.choice(("ALLOW", "DENY", "AUDIT")), "rules": [rule]}))
+
+
+async def test_envoy_takes_whatever_the_checks_let_through(tmp_path: pathlib.Path) -> None:
+    """A refused listener would leave a workload as it was, or without one; some path templates end Envoy itself."""
+    luck = random.Random(int(os.environ.get("OSTRIA_ACCESS_WORDS", "6")))
+    taken = {}
+    while len(taken) < 50:
+        policy = odd_policy(luck)
+        if read_text(policy, "odd.yaml").changes[0].object is not None:
+            taken[f"w{len(taken)}"] = world(policy)
+    async with guarded_envoy(tmp_path, taken) as guarded:
+        for name in taken:
+            assert (await guarded.http(name)).status in (200, 403)

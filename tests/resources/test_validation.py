@@ -362,6 +362,8 @@ ACCESS = "spec.rules[0]"
                 "/{*}/{name=*}",
                 "{*}",
                 "/{*}/a b",
+                "/{*}//",
+                "//{*}",
             )
         ),
         ("{rules: [{when: [{key: 'request.headers[x-a]', values: [a]}]}]}", ()),

@@ -246,6 +246,9 @@ def _template_fault(path: str) -> str:
     if not path.startswith("/"):
         return "it must begin with /"
     segments = path[1:].split("/")
+    if "" in segments[:-1]:
+        # Envoy 1.40 itself ends when it reads such a template.
+        return "there is an empty segment in it"
     if any(_TEMPLATE_PARTS.search(segment) and segment not in (_ONE, _ANY) for segment in segments):
         return "{*} and {**} must be whole segments"
     if not all(segment in (_ONE, _ANY) or _TEMPLATE_LITERAL.fullmatch(segment) for segment in segments):
