@@ -13,6 +13,7 @@ import contextlib
 import ipaddress
 import json
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -23,7 +24,8 @@ from typing import Any, NamedTuple
 
 from envoy.config.listener.v3.listener_pb2 import Listener
 
-from doubles.file_envoy import FileEnvoy, Response, as_dict, envoy_path, free_port, http_get
+from doubles import http2_call
+from doubles.file_envoy import FileEnvoy, Response, as_dict, envoy_path, http_get
 from ostria.analysis.simulation import Call, CallMode, CallProtocol, CallTls
 from ostria.engine import Engine
 from ostria.envoy.catalogue import fragment, names, scope
@@ -49,7 +51,7 @@ _PROXY_PROTOCOL = {
     "name": "envoy.filters.listener.proxy_protocol",
     "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
 }
-_SECRETS = re.compile(rb"kubernetes://[a-z0-9-]+")
+_SECRETS = re.compile(rb"kubernetes(?:-gateway)?://[a-z0-9./-]+")
 _ANSWER_TIMEOUT = 30.0
 _START_TIMEOUT = 30.0
 
@@ -84,19 +86,28 @@ def holds(db: Engine, client: ClientTraits) -> dict[tuple[ResourceType, str], Fr
     return held
 
 
+class NoAnswerError(Exception):
+    """A call was neither answered nor closed: nothing can be said of it, and it is no disagreement."""
+
+
 class CapturedEnvoy:
-    """A running one. Each call is told from others by the address that it claims to come from."""
+    """A running one. Each call is told from others by the address that it claims to come from.
+
+    `refused` counts connections that Envoy did not take, because it listens a moment after it says that it is ready:
+    nothing was said on them, so the caller tries again.
+    """
 
     def __init__(self, entrances: Mapping[str, int], context: Callable[[str], ssl.SSLContext]) -> None:
         self._entrances = entrances
         self._context = context
+        self.refused = 0
 
     async def call(self, call: Call, number: int) -> Response | None:
         """Make a call; `number` tells it from the others, up to 60,000. None: it is closed, or nobody listens."""
         entrance = self._entrances.get(call.mode if call.mode is not CallMode.GATEWAY else str(call.port))
         if entrance is None:
             return None
-        reader, writer = await asyncio.open_connection("127.0.0.1", entrance)
+        reader, writer = await self._connected(entrance)
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
                 family = "TCP6" if ipaddress.ip_address(call.address).version == 6 else "TCP4"
@@ -108,10 +119,21 @@ class CapturedEnvoy:
                         context.set_alpn_protocols(list(call.offers))
                     await writer.start_tls(context, server_hostname=call.sni or None)
                 return await self._exchange(reader, writer, call, number)
+        except TimeoutError:
+            raise NoAnswerError(f"{call} was neither answered nor closed") from None
         except (OSError, asyncio.IncompleteReadError, ValueError, IndexError):
             return None
         finally:
             writer.transport.abort()
+
+    async def _connected(self, entrance: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with asyncio.timeout(_START_TIMEOUT):
+            while True:
+                try:
+                    return await asyncio.open_connection("127.0.0.1", entrance)
+                except ConnectionRefusedError:
+                    self.refused += 1
+                    await asyncio.sleep(0.02)
 
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: Call, number: int
@@ -122,6 +144,11 @@ class CapturedEnvoy:
             if answer.startswith(b"HTTP/"):
                 return Response(int(answer.split()[1]), {}, b"")
             return Response(0, {}, answer) if answer else None
+        if call.protocol is CallProtocol.HTTP2:
+            scheme = "http" if call.tls is CallTls.PLAINTEXT else "https"
+            asked = ((":method", call.method), (":scheme", scheme), (":authority", call.host), (":path", call.path))
+            status = await http2_call.ask(reader, writer, (*asked, (CASE, str(number)), *call.headers))
+            return None if status is None else Response(status, {}, b"")
         lines = [f"{call.method} {call.path} HTTP/1.1", f"host: {call.host}", "connection: close", f"{CASE}: {number}"]
         lines += [f"{name}: {value}" for name, value in call.headers]
         writer.write("\r\n".join([*lines, "", ""]).encode())
@@ -162,7 +189,11 @@ async def captured_envoy(
     """
     envoy = FileEnvoy(folder, {**replace, LOG: str(folder / "access.json")}, bind=False)
     entrances: dict[str, int] = {}
-    listeners = [_with_entrance(found.body, entrances) for (kind, _), found in held.items() if kind is _LISTENER]
+    listeners = [
+        with_entrance(as_dict(Listener, found.body), entrances)
+        for (kind, _), found in held.items()
+        if kind is _LISTENER
+    ]
 
     def bodies(kind: ResourceType) -> list[bytes]:
         return [found.body for (each, _), found in held.items() if each is kind]
@@ -174,22 +205,49 @@ async def captured_envoy(
         endpoints=bodies(ResourceType.ENDPOINTS),
         secrets=bodies(ResourceType.SECRET),
     )
-    config = folder / "bootstrap.json"
-    config.write_text(json.dumps(envoy.bootstrap()))
+    async with peaceful_envoy(envoy, envoy.bootstrap()):
+        yield CapturedEnvoy(entrances, context)
+
+
+@contextlib.asynccontextmanager
+async def peaceful_envoy(envoy: FileEnvoy, bootstrap: Mapping[str, Any]) -> AsyncIterator[None]:
+    """An Envoy that is ready, and ends in peace after the block."""
+    config = envoy.folder / "bootstrap.json"
+    config.write_text(json.dumps(bootstrap))
     command = [envoy_path(), "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]
     command += ["--drain-time-s", "0", "--log-path", str(envoy.log), "--log-level", "warning"]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+    process = await _started(envoy, command)
     try:
-        async with asyncio.timeout(_START_TIMEOUT):
-            await _ready(envoy, process)
         assert envoy.errors() == []
-        yield CapturedEnvoy(entrances, context)
+        yield
         process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(process.wait(), _START_TIMEOUT)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def _started(envoy: FileEnvoy, command: list[str]) -> asyncio.subprocess.Process:
+    """A process that is ready. Where the machine has no more watches of files to give, it is tried again."""
+    async with asyncio.timeout(2 * _START_TIMEOUT):
+        while True:
+            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+            try:
+                async with asyncio.timeout(_START_TIMEOUT):
+                    while not await _is_ready(envoy, process):
+                        await asyncio.sleep(0.02)
+                return process
+            except AssertionError:
+                if "inotify" not in envoy.log.read_text():
+                    raise
+                envoy.log.unlink()
+                await asyncio.sleep(0.5)
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+                raise
 
 
 _LISTENER = ResourceType.LISTENER
@@ -207,9 +265,8 @@ def log_lines(folder: pathlib.Path) -> dict[int, dict[str, str]]:
     return found
 
 
-def _with_entrance(body: bytes, entrances: dict[str, int]) -> dict[str, Any]:
+def with_entrance(listener: dict[str, Any], entrances: dict[str, int]) -> dict[str, Any]:
     """The listener; if it is bound, then at a free port, and behind a PROXY header."""
-    listener = as_dict(Listener, body)
     if "listener_filters_timeout" in listener:
         # Callers here always speak first; on a busy machine some speak late, and that is not what is compared.
         listener["listener_filters_timeout"] = "60s"
@@ -223,7 +280,7 @@ def _with_entrance(body: bytes, entrances: dict[str, int]) -> dict[str, Any]:
     elif listener["name"] == "virtualInbound":
         name = CallMode.INBOUND
     assert direction in ("OUTBOUND", "INBOUND")
-    entrances[name] = free_port()
+    entrances.setdefault(name, _entrance_port())
     place |= {"address": "127.0.0.1", "port_value": entrances[name]}
     listener.pop("additional_addresses", None)
     inspectors = [each for each in listener.get("listener_filters", ()) if "original_dst" not in each["name"]]
@@ -231,13 +288,21 @@ def _with_entrance(body: bytes, entrances: dict[str, int]) -> dict[str, Any]:
     return listener
 
 
-async def _ready(envoy: FileEnvoy, process: asyncio.subprocess.Process) -> None:
+def _entrance_port() -> int:
+    """A port that no caller of the machine gets for its own end of a connection."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        assert process.returncode is None, envoy.log.read_text()
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            if (await http_get(envoy.admin, "/ready")).status == 200:
-                return
-        await asyncio.sleep(0.02)
+        port = random.randrange(5000, first)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+async def _is_ready(envoy: FileEnvoy, process: asyncio.subprocess.Process) -> bool:
+    assert process.returncode is None, envoy.log.read_text()
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        return (await http_get(envoy.admin, "/ready")).status == 200
+    return False
 
 
 # --- servers ------------------------------------------------------------------------------------------------------

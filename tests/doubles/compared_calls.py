@@ -7,22 +7,29 @@ import base64
 import json
 import pathlib
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from doubles.captured_envoy import CASE, Seen, Servers, captured_envoy, holds, log_lines, serving
 from doubles.certificates import Authority, Identity, write_identity
-from doubles.generated_calls import CLIENTS, STRANGER, world
+from doubles.demanded_envoy import demanded_envoy
+from doubles.generated_calls import world
+from doubles.generated_words import CLIENTS, STRANGER
 from doubles.meshes import Mesh
 from ostria.analysis.simulation import Call, CallProtocol, CallTls, Failure, Holdings, Outcome
 from ostria.analysis.simulation.call import MESH_ROOTS
+from ostria.analysis.simulation.clusters_wire import inline
 from ostria.base import ObjectKey
 from ostria.engine import Engine
 from ostria.mesh.clients import traits_of
-from ostria.mesh.traits import ClientTraits
+from ostria.mesh.settings import Settings
+from ostria.mesh.traits import ClientTraits, ProxyType
 
 _EDGE = "kubernetes://edge-cacert"
+_FRONT = "kubernetes-gateway://istio-system/edge-cacert"
 _CERTIFICATES = "/certs"
+# Whom the servers' certificate is of, by every name; to whoever trusts others they cannot speak.
+_TRUSTED = ("", MESH_ROOTS, f"{_CERTIFICATES}/roots.pem")
 _AT_ONCE = 8
 _PATIENCE = 15.0
 
@@ -60,6 +67,7 @@ class Stage(NamedTuple):
     identities: Mapping[str, Identity | None]
     identity: Identity
     secrets: tuple[str, ...]
+    edge_names: frozenset[str]
 
 
 def _client(folder: pathlib.Path, identity: Identity | None) -> ssl.SSLContext:
@@ -84,6 +92,19 @@ def _secret(name: str, content: Mapping[str, bytes]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data})
 
 
+def _authorities(name: str, authority: Authority) -> Iterator[str]:
+    """A ConfigMap with an authority's own certificate, wherever it is looked for."""
+    for namespace in ("default", "istio-system"):
+        meta = {"name": name, "namespace": namespace}
+        data = {"ca.crt": authority.certificate.decode()}
+        yield json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+
+
+def _placed(folder: pathlib.Path) -> dict[str, str]:
+    """Where the files of `/certs` are, and the folder itself; `/etc/ssl/certs` stays where it is."""
+    return {f'"{_CERTIFICATES}{end}': f'"{folder}{end}' for end in ("/", '"')}
+
+
 def stage(folder: pathlib.Path, servers: Servers, mesh: Authority) -> Stage:
     """Certificates for everybody."""
     edge = Authority()
@@ -105,11 +126,17 @@ def stage(folder: pathlib.Path, servers: Servers, mesh: Authority) -> Stage:
     ):
         (folder / name).write_bytes(content)
     secret = _secret("edge", {"tls.crt": shown.certificate, "tls.key": shown.key, "ca.crt": edge.certificate})
-    return Stage(folder, servers, identities, own, (secret,))
+    names = frozenset({_EDGE, _FRONT, inline(edge.certificate)})
+    identities |= dict.fromkeys(names, identities[_EDGE])
+    return Stage(folder, servers, identities, own, (secret, *_authorities("front-clients", edge)), names)
 
 
-async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int) -> list[Pair]:
-    """Every call of the worlds that the seeds come to, made at real Envoys."""
+async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int, on_demand: bool = False) -> list[Pair]:
+    """Every call of the worlds that the seeds come to, made at real Envoys.
+
+    They are given everything that a proxy is sent, as files. `on_demand` makes the sidecar's calls only, at one that
+    is configured on demand and asks a server.
+    """
     mesh = Authority()
     own = mesh.issue("spiffe://cluster.local/ns/default/sa/default")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -120,28 +147,49 @@ async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int) ->
         shared = stage(folder, servers, mesh)
         for seed in seeds:
             drawn = world(seed, port=servers.port, secrets=shared.secrets, calls=calls)
-            db = Mesh(*drawn.texts).db
+            mesh = Mesh(*drawn.texts, settings=Settings(on_demand=on_demand))
+            db = mesh.db
             for pod, made in (("default/page", drawn.sidecar), ("istio-system/gateway", drawn.gateway)):
                 namespace, name = pod.split("/")
                 client = traits_of(db, ObjectKey("", "Pod", namespace, name))
                 assert client is not None
+                if on_demand and client.proxy_type is ProxyType.GATEWAY:
+                    continue
                 place = folder / f"{seed}-{name}"
                 place.mkdir()
-                pairs += await _made(place, shared, seed, db, client, made)
+                said = _known(Holdings.of_client(db, client), shared, made)
+                pairs += await _made(place, shared, seed, mesh, client, said)
     return pairs
 
 
+def _known(held: Holdings, shared: Stage, calls: Iterable[Call]) -> Iterator[Call]:
+    """The calls, whose certificate's authority is said by the name by which the listener knows it."""
+    names = {
+        port: {chain.tls.roots for chain in listener.chains if chain.tls} & shared.edge_names
+        for listener in held.listeners()
+        for _, port in listener.addresses
+    }
+    for call in calls:
+        known = names.get(call.port)
+        yield call._replace(authority=min(known)) if known and call.authority in shared.edge_names else call
+
+
 async def _made(
-    folder: pathlib.Path, shared: Stage, seed: int, db: Engine, client: ClientTraits, calls: Iterable[Call]
+    folder: pathlib.Path, shared: Stage, seed: int, mesh: Mesh, client: ClientTraits, calls: Iterable[Call]
 ) -> list[Pair]:
+    db = mesh.db
     calls = list(calls)
     shared.servers.seen.clear()
-    replace = {**write_identity(folder, shared.identity), _CERTIFICATES: str(shared.folder)}
+    replace = {**write_identity(folder, shared.identity), **_placed(shared.folder)}
 
     def context(authority: str) -> ssl.SSLContext:
         return _client(shared.folder, shared.identities[authority])
 
-    async with captured_envoy(folder, holds(db, client), context, replace) as envoy:
+    if client.on_demand:
+        running = demanded_envoy(folder, mesh, client, context, replace)
+    else:
+        running = captured_envoy(folder, holds(db, client), context, replace)
+    async with running as envoy:
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def make(number: int, call: Call) -> Any:
@@ -181,8 +229,8 @@ def _is_copied(held: Holdings, outcome: Outcome) -> bool:
         return False
     for chance in outcome.chances:
         upstream = held.upstream(chance.what.removeprefix("copy to ")) if chance.what.startswith("copy to ") else None
-        if chance.share >= 1 and upstream is not None and held.members(upstream):
-            return True
+        if chance.share >= 1 and upstream is not None and (members := held.members(upstream)):
+            return all(upstream.tls_of(member).roots in _TRUSTED for member in members)
     return False
 
 
@@ -231,12 +279,14 @@ def disagreements(held: Holdings, outcome: Outcome, seen: Seen) -> list[str]:
     if outcome.chain and outcome.call.protocol is not CallProtocol.TCP:
         same("filter chain", outcome.chain, seen.log.get("chain", ""))
     headers = seen.answer.headers if seen.answer else {}
-    for name, value in outcome.response:
+    # Of an answer in HTTP/2 the caller here reads the status only.
+    read = outcome.call.protocol is not CallProtocol.HTTP2
+    for name, value in outcome.response if read else ():
         same(f"answer's {name}", True, value in [part.strip() for part in headers.get(name, "").split(",")])
     if outcome.answer is not None:
         same("status", outcome.answer.status, status)
         same("host", "", seen.log.get("host", ""))
-        for name, value in outcome.answer.headers:
+        for name, value in outcome.answer.headers if read else ():
             same(f"answer's {name}", value, headers.get(name))
         return found
     return found + _sent(held, outcome, seen, cluster, status)

@@ -6,39 +6,49 @@ pods are at 127.0.x.y, services at 127.10.x.y, and what is behind any of them is
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
 from doubles.captured_envoy import LOGGING
+from doubles.generated_patches import Patches
+from doubles.generated_standard import Standard, ground
+from doubles.generated_words import (
+    AUTO,
+    CALLER,
+    CLIENTS,
+    GATEWAY_ADDRESS,
+    GATEWAY_HTTP,
+    GATEWAY_PASSED,
+    GATEWAY_TCP,
+    GATEWAY_TLS,
+    GRPC,
+    HEADERS,
+    HTTP,
+    METHODS,
+    ORIGINS,
+    OUTSIDE,
+    PATHS,
+    PREFIXES,
+    QUERY,
+    REGEXES,
+    STRANGER,
+    TCP,
+    TLS,
+    Json,
+    Luck,
+    object_,
+)
 from doubles.meshes import endpoint_slice, pod, service
 from ostria.analysis.simulation import Call, CallMode, CallProtocol, CallTls
-from ostria.resources import read_text
-
-T = TypeVar("T")
-Json = dict[str, Any]
-
-HTTP, GRPC, AUTO, TCP, TLS = 21080, 21081, 21082, 21083, 21084
-GATEWAY_HTTP, GATEWAY_TLS, GATEWAY_PASSED, GATEWAY_TCP = 21180, 21443, 21444, 21445
-CALLER = "127.0.5.1"
-STRANGER = "stranger"
-CLIENTS = "/certs/clients.pem"
-
-_PATHS = (
-    "/", "/a", "/a/", "/a/b", "/A/b", "/ab", "/a?q=1", "/a/b?q=one&r=2&q=two", "/x.y", "/a/../b", "/a//b", "/a%2Fb/%41",
-    "/a/b/c?r", "/B", "/b/c/?x=%20&q=", "/A/", "/X.y",
-)  # fmt: skip
-_PREFIXES = ("/", "/a", "/a/", "/A", "/x", "/b", "/a/b")
-_REGEXES = ("/a.*", "/[a-c](/.*)?", "/.*b", "/[[:alpha:]]+/b", "(?i)/A/.*", ".*")
-_HEADERS = {"x-a": ("1", "12", "one"), "x-b": ("2", "on"), "end-user": ("jason", "JASON")}
-_QUERY = {"q": ("1", "one", ""), "r": ("2", "x")}
-_METHODS = ("GET", "POST", "DELETE", "OPTIONS")
-_OUTSIDE = ("known.example.com", "a.wild.example", "nobody.example", "wild.example")
-_ORIGINS = ("https://a.example", "https://b.a.example", "http://c.example")
+from ostria.base import ObjectKey
+from ostria.resources import kind_of
+from ostria.resources.parse import parse
 
 
 class World(NamedTuple):
@@ -52,22 +62,36 @@ class World(NamedTuple):
 
 def world(seed: int, *, port: int, secrets: Iterable[str] = (), calls: int = 40) -> World:
     """What a seed comes to. `port` is that of the servers; `secrets` are Secrets of the gateway's, as YAML."""
-    return _Draw(random.Random(seed), port).world(tuple(secrets), calls)
+    standard, patches = Standard(random.Random(f"{seed} standard")), Patches(random.Random(f"{seed} patches"), port)
+    drawn = _Draw(random.Random(seed), port).world(tuple(secrets), calls)
+    more = (*standard.documents(), *patches.documents())
+    return World(
+        (*drawn.documents, *more),
+        (*ground(), *drawn.texts, *map(json.dumps, more)),
+        tuple(map(patches.spoken, drawn.sidecar)),
+        tuple(map(patches.spoken, (*drawn.gateway, *(standard.call() for _ in range(calls // 2))))),
+    )
 
 
 def fields_of(documents: Iterable[Json]) -> Counter[str]:
     """How often each field is written in the objects' specs, by the type that it belongs to: `StringMatch.prefix`."""
     found: Counter[str] = Counter()
     for document in documents:
-        for change in read_text(json.dumps(document), "drawn.yaml").changes:
-            assert change.object is not None, change.problems
-            _count(found, change.object.spec)  # type: ignore[attr-defined]
+        kind, meta = kind_of(document["apiVersion"], document["kind"]), document["metadata"]
+        assert kind is not None
+        made, problems = parse(kind, document, ObjectKey("", kind.name, meta["namespace"], meta["name"]))
+        assert made is not None, problems
+        _count(found, made.spec)  # type: ignore[attr-defined]
     return found
+
+
+# Reading a type's fields is dear.
+_fields_of = functools.cache(msgspec.structs.fields)
 
 
 def _count(found: Counter[str], value: Any) -> None:
     if isinstance(value, msgspec.Struct):
-        for field in msgspec.structs.fields(value):
+        for field in _fields_of(type(value)):
             written = getattr(value, field.name)
             if written != field.default:
                 found[f"{type(value).__name__}.{field.encode_name}"] += 1
@@ -83,22 +107,13 @@ def _count(found: Counter[str], value: Any) -> None:
 _OF_PORTS = ("loadBalancer", "connectionPool", "outlierDetection")
 
 
-class _Draw:
-    """One run of luck."""
+class _Draw(Luck):
+    """What is drawn of Istio's own kinds."""
 
     def __init__(self, luck: random.Random, port: int) -> None:
-        self.luck = luck
+        super().__init__(luck)
         self.port = port
         self.rules = 0
-
-    def often(self, share: float) -> bool:
-        return self.luck.random() < share
-
-    def one(self, of: Sequence[T]) -> T:
-        return self.luck.choice(of)
-
-    def some(self, of: Sequence[T], most: int) -> list[T]:
-        return self.luck.sample(list(of), self.luck.randint(1, min(most, len(of))))
 
     # --- the mesh -------------------------------------------------------------------------------------------------
 
@@ -152,7 +167,7 @@ class _Draw:
                 found.append(endpoint_slice(name, pods, port=behind, port_name=port_name))
         own = [("http", 21090), ("tcp", 21091), ("", 21092)]
         found += [service(f"own-{number}", number, port_name=name, selector={"app": "page"}) for name, number in own]
-        labels = {"istio": "ingressgateway"}
+        labels = {"istio": "ingressgateway", "gateway.networking.k8s.io/gateway-name": "front"}
         found.append(
             json.dumps(
                 {
@@ -165,7 +180,7 @@ class _Draw:
                         "annotations": {"inject.istio.io/templates": "gateway"},
                     },
                     "spec": {"containers": []},
-                    "status": {"phase": "Running", "podIP": "127.0.6.1", "podIPs": [{"ip": "127.0.6.1"}]},
+                    "status": {"phase": "Running", "podIP": GATEWAY_ADDRESS, "podIPs": [{"ip": GATEWAY_ADDRESS}]},
                 }
             )
         )
@@ -201,14 +216,14 @@ class _Draw:
                 spec["subjectAltNames"] = ["spiffe://cluster.local/ns/default/sa/default"]
             if self.often(0.3):
                 spec["ports"].append({"number": TLS, "name": "tls", "protocol": "TLS", "targetPort": self.port})
-            found.append(_object("ServiceEntry", "known", spec))
+            found.append(object_("ServiceEntry", "known", spec))
         if self.often(0.5):
             spec = {
                 "hosts": ["*.wild.example"],
                 "resolution": "NONE",
                 "ports": [{"number": HTTP, "name": "http", "protocol": "HTTP"}],
             }
-            found.append(_object("ServiceEntry", "wild", spec))
+            found.append(object_("ServiceEntry", "wild", spec))
         return found
 
     def peers(self) -> list[Json]:
@@ -221,7 +236,7 @@ class _Draw:
                     spec["portLevelMtls"] = {
                         str(self.one([21090, 21091, 21092, 21095])): {"mode": self.one(["STRICT", "DISABLE"])}
                     }
-            found.append(_object("PeerAuthentication", "peers", spec, group="security"))
+            found.append(object_("PeerAuthentication", "peers", spec, group="security"))
         return found
 
     # --- destinations ---------------------------------------------------------------------------------------------
@@ -240,7 +255,7 @@ class _Draw:
                 spec["exportTo"] = [self.one([".", "*"])]
             elif self.often(0.15):
                 spec["workloadSelector"] = {"matchLabels": {"app": self.one(["page", "other"])}}
-            found.append(_object("DestinationRule", host.partition(".")[0], spec))
+            found.append(object_("DestinationRule", host.partition(".")[0], spec))
         return found
 
     def subset(self, name: str) -> Json:
@@ -366,7 +381,7 @@ class _Draw:
             rule.setdefault("match", [{"uri": {"exact": "/a/b"}}])
         if self.often(0.2):
             spec["exportTo"] = [self.one([".", "*"])]
-        return _object("VirtualService", f"vs-{at}", spec)
+        return object_("VirtualService", f"vs-{at}", spec)
 
     def delegates(self) -> list[Json]:
         rules = [self.rule(onward=True) for _ in range(2)]
@@ -375,7 +390,7 @@ class _Draw:
             rule.pop("redirect", None)
             if not rule.keys() & {"route", "directResponse"}:
                 rule["directResponse"] = {"status": 418}
-        return [_object("VirtualService", "onward", {"http": rules})]
+        return [object_("VirtualService", "onward", {"http": rules})]
 
     def sidecars(self) -> list[Json]:
         if not self.often(0.5):
@@ -392,7 +407,12 @@ class _Draw:
                 port = {"number": HTTP, "protocol": "HTTP", "name": "http"}
                 spec["egress"].insert(0, {"port": port, "hosts": ["./reviews.default.svc.cluster.local"]})
         if self.often(0.5):
-            spec["outboundTrafficPolicy"] = {"mode": self.one(["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY"])}
+            policy: Json = {"mode": self.one(["REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY"])}
+            if policy["mode"] == "ALLOW_ANY" and self.often(0.8):
+                policy["egressProxy"] = {"host": "web.default.svc.cluster.local", "port": {"number": AUTO}}
+                if self.often(0.3):
+                    policy["egressProxy"]["subset"] = "v1"
+            spec["outboundTrafficPolicy"] = policy
         if self.often(0.4):
             spec["inboundConnectionPool"] = {"tcp": {"maxConnections": 100}}
         if self.often(0.9) and "workloadSelector" in spec:
@@ -403,7 +423,7 @@ class _Draw:
                     **self.one([{}, {"connectionPool": {"http": {"http1MaxPendingRequests": 10}}}]),
                 }
             ]
-        return [_object("Sidecar", "own", spec)] if spec.keys() - {"workloadSelector"} else []
+        return [object_("Sidecar", "own", spec)] if spec.keys() - {"workloadSelector"} else []
 
     def rule(self, *, onward: bool = False) -> Json:
         self.rules += 1
@@ -551,9 +571,9 @@ class _Draw:
             found["uri"] = self.one(
                 [
                     {"exact": self.one(["/a", "/a/b", "/", "/B"])},
-                    {"prefix": self.one(_PREFIXES)},
-                    {"prefix": self.one(_PREFIXES)},
-                    {"regex": self.one(_REGEXES)},
+                    {"prefix": self.one(PREFIXES)},
+                    {"prefix": self.one(PREFIXES)},
+                    {"regex": self.one(REGEXES)},
                 ]
             )
             if self.often(0.45) and "regex" not in found["uri"]:
@@ -561,13 +581,13 @@ class _Draw:
             if self.often(0.45):
                 return found
         if self.often(0.25):
-            found["headers"] = {name: self.text(_HEADERS[name]) for name in self.some(sorted(_HEADERS), 1)}
+            found["headers"] = {name: self.text(HEADERS[name]) for name in self.some(sorted(HEADERS), 1)}
         if self.often(0.2):
-            found["withoutHeaders"] = {name: self.text(_HEADERS[name]) for name in self.some(sorted(_HEADERS), 1)}
+            found["withoutHeaders"] = {name: self.text(HEADERS[name]) for name in self.some(sorted(HEADERS), 1)}
         if self.often(0.2):
-            found["queryParams"] = {name: self.text(_QUERY[name]) for name in self.some(sorted(_QUERY), 1)}
+            found["queryParams"] = {name: self.text(QUERY[name]) for name in self.some(sorted(QUERY), 1)}
         if self.often(0.15):
-            found["method"] = self.text(_METHODS)
+            found["method"] = self.text(METHODS)
         if self.often(0.1):
             found["authority"] = self.one([{"prefix": "reviews"}, {"exact": "shop.example"}, {"regex": ".*example.*"}])
         if self.often(0.1):
@@ -636,11 +656,11 @@ class _Draw:
         servers += self.byte_servers()
         for server in servers:
             if self.often(0.15) and server["port"]["number"] != GATEWAY_TLS:
-                server["bind"] = "127.0.6.1"
+                server["bind"] = GATEWAY_ADDRESS
             if self.often(0.2):
                 server["name"] = f"server-{server['port']['name']}"
         spec = {"selector": {"istio": "ingressgateway"}, "servers": servers}
-        return [_object("Gateway", "edge", spec, namespace="istio-system"), *self.byte_routes()]
+        return [object_("Gateway", "edge", spec, namespace="istio-system"), *self.byte_routes()]
 
     def byte_servers(self) -> list[Json]:
         return [
@@ -662,16 +682,16 @@ class _Draw:
             ]
             tcp = [{"match": [{"port": GATEWAY_TCP}], "route": self.byte_targets()}]
             spec = {"hosts": ["*.example", "*.test"], "gateways": ["istio-system/edge"], "tls": tls, "tcp": tcp}
-            found.append(_object("VirtualService", "bytes", spec))
+            found.append(object_("VirtualService", "bytes", spec))
         if self.often(0.5):
             rule: Json = {"route": self.byte_targets()}
             if self.often(0.8):
                 rule["match"] = [self.byte_match(TCP) for _ in range(2)]
-            found.append(_object("VirtualService", "db", {"hosts": ["db"], "tcp": [rule]}))
+            found.append(object_("VirtualService", "db", {"hosts": ["db"], "tcp": [rule]}))
         if self.often(0.5):
             rule = {"match": [self.tls_match(["vault.default.svc.cluster.local"])], "route": self.byte_targets()}
             spec = {"hosts": ["vault.default.svc.cluster.local"], "tls": [rule]}
-            found.append(_object("VirtualService", "vault", spec))
+            found.append(object_("VirtualService", "vault", spec))
         return found
 
     def byte_match(self, port: int) -> Json:
@@ -728,7 +748,7 @@ class _Draw:
             return Call(address, port, protocol=CallProtocol.TCP, tls=tls, sni=sni if tls is CallTls.TLS else "")
         port = self.one([21090, 21091, 21092, 21095])
         call = Call(CALLER, port, mode=CallMode.INBOUND, protocol=self.one([CallProtocol.HTTP, CallProtocol.TCP]))
-        call = call._replace(tls=self.one(list(CallTls)), host="page", path=self.one(_PATHS))
+        call = call._replace(tls=self.one(list(CallTls)), host="page", path=self.one(PATHS))
         if call.tls is CallTls.MUTUAL and self.often(0.15):
             call = call._replace(authority=STRANGER)
         if call.tls is not CallTls.PLAINTEXT and self.often(0.3):
@@ -742,7 +762,7 @@ class _Draw:
                 ("127.10.0.1", HTTP, "reviews"),
                 ("127.10.0.1", HTTP, "reviews.default.svc.cluster.local"),
                 ("127.10.0.3", AUTO, "web"),
-                ("127.0.9.9", HTTP, self.one(_OUTSIDE)),
+                ("127.0.9.9", HTTP, self.one(OUTSIDE)),
                 ("127.0.8.1", HTTP, "known.example.com"),
             ]
         )
@@ -753,15 +773,15 @@ class _Draw:
         return Call(address, port, host=host)
 
     def request(self, call: Call) -> Call:
-        headers = {name: self.one(values) for name, values in _HEADERS.items() if self.often(0.35)}
-        method = self.one(_METHODS) if self.often(0.4) else "GET"
+        headers = {name: self.one(values) for name, values in HEADERS.items() if self.often(0.35)}
+        method = self.one(METHODS) if self.often(0.4) else "GET"
         if self.often(0.25):
-            headers["origin"] = self.one(_ORIGINS)
+            headers["origin"] = self.one(ORIGINS)
             if method == "OPTIONS":
                 headers["access-control-request-method"] = "GET"
         if self.often(0.1):
             headers["content-type"] = "application/grpc"
-        return call._replace(path=self.one(_PATHS), method=method, headers=tuple(headers.items()))
+        return call._replace(path=self.one(PATHS), method=method, headers=tuple(headers.items()))
 
     def gateway_call(self) -> Call:
         named = ["shop.example", "shop.example", "shop.example", "a.wild.example", "x.example", "other.test"]
@@ -769,25 +789,16 @@ class _Draw:
         if self.often(0.6):
             if self.often(0.3):
                 host = f"{host}:{GATEWAY_HTTP}"
-            return self.request(Call("127.0.6.1", GATEWAY_HTTP, mode=CallMode.GATEWAY, host=host))
+            return self.request(Call(GATEWAY_ADDRESS, GATEWAY_HTTP, mode=CallMode.GATEWAY, host=host))
         if self.often(0.3):
             port = self.one([GATEWAY_PASSED, GATEWAY_TCP])
             tls = self.one([CallTls.TLS, CallTls.PLAINTEXT])
-            at = Call("127.0.6.1", port, mode=CallMode.GATEWAY, protocol=CallProtocol.TCP, tls=tls)
+            at = Call(GATEWAY_ADDRESS, port, mode=CallMode.GATEWAY, protocol=CallProtocol.TCP, tls=tls)
             return at._replace(sni=host if tls is CallTls.TLS else "")
         tls = self.one([CallTls.PLAINTEXT, CallTls.TLS, CallTls.TLS, CallTls.MUTUAL, CallTls.MUTUAL])
-        call = Call("127.0.6.1", GATEWAY_TLS, mode=CallMode.GATEWAY, host=host, tls=tls)
+        call = Call(GATEWAY_ADDRESS, GATEWAY_TLS, mode=CallMode.GATEWAY, host=host, tls=tls)
         if tls is not CallTls.PLAINTEXT:
             call = call._replace(sni=host if self.often(0.8) else "other.test", alpn=("http/1.1",))
         if tls is CallTls.MUTUAL and self.often(0.7):
             call = call._replace(authority=self.one(["kubernetes://edge-cacert", CLIENTS]))
         return self.request(call)
-
-
-def _object(kind: str, name: str, spec: Json, *, namespace: str = "default", group: str = "networking") -> Json:
-    return {
-        "apiVersion": f"{group}.istio.io/v1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"},
-        "spec": spec,
-    }

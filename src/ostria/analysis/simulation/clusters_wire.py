@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any as Untyped
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -112,15 +113,27 @@ def certificates_of(common: Untyped) -> tuple[str, ...]:
 
 
 def roots_of(common: Untyped) -> str:
-    """Whom a CommonTlsContext trusts: the name of a secret, or a file; "" is nobody in particular."""
+    """Whom a CommonTlsContext trusts: the name of a secret, a file, or what stands in it by its hash (`inline`); "" is
+    nobody in particular.
+    """
     kind = common.WhichOneof("validation_context_type")
     if kind == "combined_validation_context":
         combined = common.combined_validation_context
-        named = combined.validation_context_sds_secret_config.name
-        return str(named or combined.default_validation_context.trusted_ca.filename)
+        named = str(combined.validation_context_sds_secret_config.name)
+        return named or _trusted(combined.default_validation_context.trusted_ca)
     if kind == "validation_context_sds_secret_config":
         return str(common.validation_context_sds_secret_config.name)
-    return str(common.validation_context.trusted_ca.filename) if kind == "validation_context" else ""
+    return _trusted(common.validation_context.trusted_ca) if kind == "validation_context" else ""
+
+
+def _trusted(source: Untyped) -> str:
+    text = source.inline_string.encode() or source.inline_bytes
+    return inline(text) if text else str(source.filename)
+
+
+def inline(authorities: bytes) -> str:
+    """The name by which authorities are known that stand in a resource itself."""
+    return f"inline:{hashlib.sha256(authorities).hexdigest()[:16]}"
 
 
 def _names(common: Untyped) -> tuple[str, ...]:

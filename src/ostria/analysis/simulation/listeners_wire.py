@@ -157,6 +157,7 @@ def _tokens(message: Untyped) -> TokenGate | None:
 
 
 def _tcp(message: Untyped) -> Tcp:
+    targets: tuple[Target, ...] = (Target(message.cluster),)
     if message.WhichOneof("cluster_specifier") == "weighted_clusters":
-        return Tcp(tuple(Target(each.name, each.weight) for each in message.weighted_clusters.clusters))
-    return Tcp((Target(message.cluster),))
+        targets = tuple(Target(each.name, each.weight) for each in message.weighted_clusters.clusters)
+    return Tcp(targets, tunnel=message.HasField("tunneling_config"))

@@ -152,7 +152,7 @@ class Retry(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A route that sends on. `timeout` 0 is none."""
+    """A route that sends on. `timeout` 0 is none; `not_found` is the answer where its cluster is not there."""
 
     targets: tuple[Target, ...]
     prefix_rewrite: str = ""
@@ -164,6 +164,7 @@ class Forward(NamedTuple):
     retry: Retry | None = None
     mirrors: tuple[MirrorTo, ...] = ()
     hash_on: tuple[str, ...] = ()
+    not_found: int = 503
     unread: tuple[str, ...] = ()
 
 
@@ -299,9 +300,10 @@ class Http(NamedTuple):
 
 
 class Tcp(NamedTuple):
-    """A chain's TCP proxy."""
+    """A chain's TCP proxy; `tunnel` says that it asks its target for a tunnel, by HTTP."""
 
     targets: tuple[Target, ...]
+    tunnel: bool = False
 
 
 class Chain(NamedTuple):

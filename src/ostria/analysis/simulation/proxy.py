@@ -98,7 +98,8 @@ def resolve(held: Holdings, call: Call) -> Outcome:
         outcome = _guarded(outcome, chain.guards, _facts(call))
         if outcome.failure is not None:
             return outcome
-        return _sent(held, outcome, [(target, None) for target in chain.handler.targets])
+        found = [(target, None) for target in chain.handler.targets]
+        return _sent(held, outcome, found, tunnel=chain.handler.tunnel)
     return _failed(outcome, Failure.UNKNOWN, f"filter chain {chain.name} ends in a filter that is not evaluated")
 
 
@@ -297,7 +298,9 @@ def _routed(
     targets = [(target, _request(table, host, route, action, target, request)) for target in action.targets]
     outcome = _sent(held, outcome, targets, route.alpn)
     if outcome.failure in (Failure.NO_CLUSTER, Failure.NO_ENDPOINTS, Failure.BLOCKED):
-        return outcome._replace(answer=local(Answer(503), request))
+        status = action.not_found if outcome.failure is Failure.NO_CLUSTER else 503
+        detail = outcome.detail.replace("the answer is 503", f"the answer is {status}")
+        return outcome._replace(answer=local(Answer(status), request), detail=detail)
     return outcome
 
 
@@ -320,13 +323,18 @@ def _request(
 
 
 def _sent(
-    held: Holdings, outcome: Outcome, targets: Iterable[tuple[Target, Request | None]], alpn: tuple[str, ...] = ()
+    held: Holdings,
+    outcome: Outcome,
+    targets: Iterable[tuple[Target, Request | None]],
+    alpn: tuple[str, ...] = (),
+    *,
+    tunnel: bool = False,
 ) -> Outcome:
     targets = list(targets)
     whole = sum(target.weight for target, _ in targets) or 1
     single = len(targets) == 1
     shares = tuple(
-        _share(held, outcome.call, target, request, 1.0 if single else target.weight / whole, alpn)
+        _share(held, outcome.call, target, request, 1.0 if single else target.weight / whole, alpn, tunnel=tunnel)
         for target, request in targets
     )
     outcome = outcome._replace(shares=shares)
@@ -342,7 +350,14 @@ def _sent(
 
 
 def _share(
-    held: Holdings, call: Call, target: Target, request: Request | None, share: float, alpn: tuple[str, ...]
+    held: Holdings,
+    call: Call,
+    target: Target,
+    request: Request | None,
+    share: float,
+    alpn: tuple[str, ...],
+    *,
+    tunnel: bool,
 ) -> Share:
     name = target.cluster
     if target.header:
@@ -357,8 +372,9 @@ def _share(
     elif upstream.discovery == _LOOKED_UP:
         members = _looked_up(call, request, upstream)
     tls = tuple(upstream.tls_of(member) for member in members)
-    if request is not None:
-        # A pool of HTTP connections offers its protocol where nobody else says what to offer.
+    if request is not None or tunnel:
+        # A pool of HTTP connections offers its protocol where nobody else says what to offer; a tunnel is asked for
+        # by one.
         own = ("h2",) if upstream.http2 else ("http/1.1",)
         tls = tuple(each if each.alpn or each.mode == "PLAINTEXT" else each._replace(alpn=own) for each in tls)
     if alpn:

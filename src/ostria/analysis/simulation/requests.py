@@ -253,22 +253,27 @@ class Held:
         self.unread: dict[str, None] = {}
 
     def apply(self, changes: HeaderChanges) -> None:
-        """What one part of a route says: first what is removed, then what is added."""
+        """What one part of a route says: first what is removed, then what is overwritten, then what is added.
+
+        Whether a header is there is asked before any of them is written (Envoy: HeaderParser).
+        """
         for name in changes.remove:
-            self.entries = [entry for entry in self.entries if entry[0] != name.lower()]
+            self._drop(name.lower())
             self.removed[name.lower()] = None
-        for change in changes.add:
+        there = {name for name, _ in self.entries}
+        late = (AppendAction.APPEND, AppendAction.ADD_IF_ABSENT)
+        for change in sorted(changes.add, key=lambda change: change.action in late):
             name = change.name.lower()
-            there = any(entry[0] == name for entry in self.entries)
-            if (change.action is AppendAction.ADD_IF_ABSENT and there) or (
-                change.action is AppendAction.OVERWRITE_IF_EXISTS and not there
-            ):
+            if change.action is (AppendAction.ADD_IF_ABSENT if name in there else AppendAction.OVERWRITE_IF_EXISTS):
                 continue
-            if change.action in (AppendAction.OVERWRITE, AppendAction.OVERWRITE_IF_EXISTS):
-                self.entries = [entry for entry in self.entries if entry[0] != name]
+            if change.action not in late:
+                self._drop(name)
             if "%" in change.value.replace("%%", ""):
                 self.unread[f"header {name}: {change.value}"] = None
             self.entries.append((name, change.value.replace("%%", "%")))
+
+    def _drop(self, name: str) -> None:
+        self.entries = [entry for entry in self.entries if entry[0] != name]
 
 
 def specificity(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any as Untyped
 
-from envoy.config.route.v3.route_components_pb2 import FilterConfig, RedirectAction
+from envoy.config.route.v3.route_components_pb2 import FilterConfig, RedirectAction, RouteAction
 from envoy.config.route.v3.route_components_pb2 import VirtualHost as VirtualHostMessage
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.cors.v3.cors_pb2 import CorsPolicy
@@ -50,6 +50,7 @@ _STATUS = {
     RedirectAction.TEMPORARY_REDIRECT: 307,
     RedirectAction.PERMANENT_REDIRECT: 308,
 }
+_NOT_FOUND = {RouteAction.SERVICE_UNAVAILABLE: 503, RouteAction.NOT_FOUND: 404, RouteAction.INTERNAL_SERVER_ERROR: 500}
 _APPEND = (
     AppendAction.APPEND,
     AppendAction.ADD_IF_ABSENT,
@@ -232,6 +233,7 @@ def _forward(message: Untyped) -> Forward:
         ),
         mirrors=tuple(map(_mirror, message.request_mirror_policies)),
         hash_on=tuple(map(_hash, message.hash_policy)),
+        not_found=_NOT_FOUND[message.cluster_not_found_response_code],
         unread=tuple(
             name
             for name in ("host_rewrite_path_regex", "path_rewrite_policy", "cluster_specifier_plugin")
