@@ -162,7 +162,6 @@ def test_a_mutation_is_caught(name: str, pairs: list[Pair]) -> None:
 # --- what is drawn ------------------------------------------------------------------------------------------------
 
 _NOBODY = "refused: Istio has it in its API and nowhere else"
-_FEATURE = "not acted on yet"
 _BOUND = "a listener beside the one that captures, and here every listener that is bound gets another port"
 _FILES = "another way to name certificates, which leads to the same context of TLS"
 _CHECK = "a check of the client's certificate, which calls here never fail"
@@ -176,7 +175,7 @@ LEFT_OUT: dict[str, str] = {
     "SidecarPort.targetPort": _NOBODY,
     "EgressListener.bind": _BOUND,
     "EgressListener.captureMode": _BOUND,
-    "IngressListener.captureMode": _FEATURE,
+    "IngressListener.captureMode": _BOUND,
     "WorkloadEntrySpec.network": "several networks",
     "PolicyTargetReference.namespace": "refused: a target is of the policy's own namespace",
     "IngressListener.bind": "an address of the pod's own, which loopback has not",
