@@ -19,7 +19,7 @@ import signal
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -65,8 +65,10 @@ class Seen(NamedTuple):
     behind: tuple[Mapping[str, Any], ...] = ()
 
 
-def holds(db: Engine, client: ClientTraits) -> dict[tuple[ResourceType, str], Fragment]:
-    """Everything that a proxy holds: what it lists, and what that refers to."""
+def holds(
+    db: Engine, client: ClientTraits, patched_away: Container[str] = ()
+) -> dict[tuple[ResourceType, str], Fragment]:
+    """Everything that a proxy holds: what it lists, and what that refers to, but for what a patch has removed."""
     held: dict[tuple[ResourceType, str], Fragment] = {}
     wanted = [
         (kind, name)
@@ -78,6 +80,8 @@ def holds(db: Engine, client: ClientTraits) -> dict[tuple[ResourceType, str], Fr
         if (kind, name) in held:
             continue
         found = fragment(db, kind, name, scope(db, kind, name).project(client))
+        if found is None and name in patched_away:
+            continue
         assert found is not None, f"{client} refers to {kind} {name}, which it does not get"
         held[kind, name] = found
         wanted.extend(found.references)

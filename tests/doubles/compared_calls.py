@@ -14,6 +14,7 @@ from doubles.captured_envoy import CASE, Seen, Servers, captured_envoy, holds, l
 from doubles.certificates import Authority, Identity, write_identity
 from doubles.demanded_envoy import demanded_envoy
 from doubles.generated_calls import world
+from doubles.generated_patches import PATCHED_AWAY
 from doubles.generated_words import CLIENTS, STRANGER
 from doubles.meshes import Mesh
 from ostria.analysis.simulation import Call, CallProtocol, CallTls, Failure, Holdings, Outcome
@@ -188,7 +189,7 @@ async def _made(
     if client.on_demand:
         running = demanded_envoy(folder, mesh, client, context, replace)
     else:
-        running = captured_envoy(folder, holds(db, client), context, replace)
+        running = captured_envoy(folder, holds(db, client, (PATCHED_AWAY,)), context, replace)
     async with running as envoy:
         turns = asyncio.Semaphore(_AT_ONCE)
 

@@ -13,6 +13,10 @@ _HEADER = {"header": {"key": "x-c", "value": "patched"}}
 _OUT = {"header": {"key": "x-out-c", "value": "patched"}}
 
 
+PATCHED_AWAY = f"outbound|{HTTP}|v2|reviews.default.svc.cluster.local"
+"""The one cluster that a patch may remove, whatever refers to it."""
+
+
 class Patches(Luck):
     """What is drawn of EnvoyFilters and WorkloadEntries; `port` is that of the servers."""
 
@@ -147,7 +151,7 @@ class Patches(Luck):
              "name": f"outbound|{HTTP}|v1|reviews.default.svc.cluster.local"}
         )  # fmt: skip
         if self.often(0.3):
-            gone = {"cluster": {"name": f"outbound|{HTTP}|v2|reviews.default.svc.cluster.local"}}
+            gone = {"cluster": {"name": PATCHED_AWAY}}
             return "CLUSTER", gone, {"operation": "REMOVE"}
         return "CLUSTER", {"cluster": match}, {"operation": "MERGE", "value": {"connect_timeout": "9s"}}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -63,6 +64,9 @@ def ports_of(listed: Iterable[dict[str, Any]]) -> tuple[Port, ...]:
         for each in listed
         if not each.get("proxyProtocol")
     )
+
+
+_ON_DEMAND = "meshConfig.defaultConfig.proxyMetadata.OSTRIA_ON_DEMAND_XDS=true"
 
 
 class EchoMesh:
@@ -146,7 +150,9 @@ async def echo_mesh(ports: tuple[Port, ...], folder: pathlib.Path) -> AsyncItera
     """The mesh of the live conformance cases; it is ended with the block."""
     images = folder / "images.yaml"
     images.write_text(_IMAGES)
-    async with local_mesh("--images", str(images)) as machine:
+    # `OSTRIA_DELIVERY=on-demand` tries the same with sidecars that hold what is called.
+    asked = ("--set", _ON_DEMAND) if os.environ.get("OSTRIA_DELIVERY") == "on-demand" else ()
+    async with local_mesh("--images", str(images), *asked) as machine:
         await machine.apply("\n---\n".join(map(json.dumps, _environment(ports))))
         names = ("a", "b", "c", "d", HEADLESS, "naked")
         await machine.rolled_out(*(f"deploy/{name}" for name in names), namespace=NAMESPACE)
