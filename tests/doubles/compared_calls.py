@@ -17,7 +17,7 @@ from doubles.generated_calls import world
 from doubles.generated_patches import PATCHED_AWAY
 from doubles.generated_words import CLIENTS, STRANGER
 from doubles.meshes import Mesh
-from ostria.analysis.simulation import Call, CallProtocol, CallTls, Failure, Holdings, Outcome
+from ostria.analysis.simulation import Call, CallProtocol, CallTls, Failure, Holdings, Outcome, Share
 from ostria.analysis.simulation.call import MESH_ROOTS
 from ostria.analysis.simulation.clusters_wire import inline
 from ostria.base import ObjectKey
@@ -290,16 +290,21 @@ def disagreements(held: Holdings, outcome: Outcome, seen: Seen) -> list[str]:
         for name, value in outcome.answer.headers if read else ():
             same(f"answer's {name}", value, headers.get(name))
         return found
-    return found + _sent(held, outcome, seen, cluster, status)
+    return found + _sent(held, outcome, seen, cluster)
 
 
-def _sent(held: Holdings, outcome: Outcome, seen: Seen, cluster: str, status: int) -> list[str]:
+def _sent(held: Holdings, outcome: Outcome, seen: Seen, cluster: str) -> list[str]:
     flags = seen.log.get("flags", "")
-    chosen = next((share for share in outcome.shares if share.cluster == cluster and share.share > 0), None)
-    if chosen is None and not cluster and "NC" in flags and "NC" in _flags(outcome):
+    some = [share for share in outcome.shares if share.share > 0]
+    if not cluster and "NC" in flags and "NC" in _flags(outcome):
         return []
-    if chosen is None:
-        return [f"cluster: said {[share.cluster for share in outcome.shares if share.share > 0]}, was {cluster!r}"]
+    # Several shares may be of one cluster, each with changes of its own: it was one of them.
+    each = [_shared(held, outcome, seen, share) for share in some if share.cluster == cluster]
+    return min(each, key=len) if each else [f"cluster: said {[share.cluster for share in some]}, was {cluster!r}"]
+
+
+def _shared(held: Holdings, outcome: Outcome, seen: Seen, chosen: Share) -> list[str]:
+    flags = seen.log.get("flags", "")
     if not chosen.exists or not chosen.members:
         return [] if "UH" in flags else [f"flags: said UH, was {flags}"]
     host = seen.log.get("host", "").rpartition(":")[0].strip("[]")
