@@ -31,6 +31,7 @@ _FRONT = "kubernetes-gateway://istio-system/edge-cacert"
 _CERTIFICATES = "/certs"
 # Whom the servers' certificate is of, by every name; to whoever trusts others they cannot speak.
 _TRUSTED = ("", MESH_ROOTS, f"{_CERTIFICATES}/roots.pem")
+_GRPC_STATUS = 200  # gRPC's own word for what went wrong is a header.
 _AT_ONCE = 8
 _PATIENCE = 15.0
 
@@ -268,7 +269,10 @@ def disagreements(held: Holdings, outcome: Outcome, seen: Seen) -> list[str]:
     delays = [chance for chance in outcome.chances if chance.what.startswith("delay")]
     same("delayed", bool(delays), "DI" in flags)
     if failure in _FLAGS:
-        same("answered", outcome.answer and outcome.answer.status, seen.answer and status)
+        said = outcome.answer.status if outcome.answer else None
+        # Where several shares lead nowhere, each in its own way, it was one of them.
+        others = {share.status for share in outcome.shares if share.share > 0 and share.status and said != _GRPC_STATUS}
+        same("answered", True, (seen.answer and status) in {said, *others})
         same("flag", True, not {*flags}.isdisjoint(_flags(outcome) | {_FLAGS[failure]}))
         return found
     if failure is Failure.BLOCKED:

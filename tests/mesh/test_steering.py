@@ -39,6 +39,7 @@ MANAGER = (
         ("HTTP_FILTER", "ANY", STRUCT, True),
         ("HTTP_FILTER", "ANY", LIMIT, False),
         ("HTTP_FILTER", "ANY", "{operation: INSERT_FIRST, value: {name: a, config_discovery: {}}}", True),
+        ("HTTP_FILTER", "ANY", LIMIT.replace("name: a", "name: a, disabled: true"), True),
         ("NETWORK_FILTER", "ANY", MANAGER, False),
         ("HTTP_ROUTE", "ANY", "{operation: MERGE, value: {route: {cluster_header: x}}}", True),
         ("HTTP_ROUTE", "ANY", "{operation: MERGE, value: {route: {clusterHeader: x}}}", True),

@@ -15,6 +15,7 @@ from __future__ import annotations
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.extensions.filters.http.on_demand.v3.on_demand_pb2 import OnDemand
+from envoy.extensions.filters.http.set_filter_state.v3.set_filter_state_pb2 import Config as SetFilterState
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
     HttpFilter,
@@ -26,6 +27,7 @@ from ostria.envoy import routes
 from ostria.envoy.fragments import Fragment, fragment
 from ostria.envoy.patches import hook
 from ostria.envoy.rds import elsewhere, encoded_host, scope_of
+from ostria.envoy.route_filters import MESH_ALPN_FILTER
 from ostria.envoy.wire import encode, packed
 from ostria.mesh.on_demand import homes, is_in_table, parents, spelled, without_port
 from ostria.mesh.traits import ClientTraits, Scope
@@ -104,17 +106,25 @@ def _holding(db: Engine, port: int, host: str, domain: str, client: ClientTraits
 
 
 def waiting(made: Fragment) -> Fragment:
-    """A listener whose requests wait for their virtual hosts, where a port's table answers them."""
+    """A listener whose requests wait for their virtual hosts, where a port's table answers them.
+
+    A filter that is off until a route turns it on is left out of a request that began before its route was known. So
+    it is on here, and does nothing by itself.
+    """
     message = Listener.FromString(made.body)
     changed = False
     for chain in (*message.filter_chains, message.default_filter_chain):
         for each in chain.filters:
             manager = HttpConnectionManager()
             if each.typed_config.Unpack(manager) and manager.rds.route_config_name.isdigit():
+                for filter_ in manager.http_filters:
+                    if filter_.name == MESH_ALPN_FILTER:
+                        filter_.CopyFrom(_ASLEEP)
                 manager.http_filters.insert(0, _ON_DEMAND)
                 each.typed_config.CopyFrom(packed(manager))
                 changed = True
     return fragment(made.name, encode(message), made.origins, made.references) if changed else made
 
 
+_ASLEEP = HttpFilter(name=MESH_ALPN_FILTER, typed_config=packed(SetFilterState()))
 _ON_DEMAND = HttpFilter(name="envoy.filters.http.on_demand", typed_config=packed(OnDemand()))

@@ -30,9 +30,12 @@ _LEAVING = frozenset(
     }
 )  # fmt: skip
 _FILTER = re.compile(r"\benvoy\.extensions\.filters\.(?:http|network|listener)\.([a-z0-9_]+)\.")
-# A cluster by a request's header or by a plugin's choice, and filters whose configuration comes from elsewhere.
-_CHOICE = re.compile(r'"(?:cluster_header|clusterHeader|config_discovery|configDiscovery|\w*lusterSpecifierPlugin|'
-                     r'\w*cluster_specifier_plugin)"')  # fmt: skip
+# A cluster by a request's header or by a plugin's choice, filters whose configuration comes from elsewhere, and those
+# that only a route turns on: they are left out of a request whose route had to be asked for.
+_CHOICE = re.compile(
+    r'"(?:cluster_header|clusterHeader|config_discovery|configDiscovery|disabled'
+    r'|\w*lusterSpecifierPlugin|\w*cluster_specifier_plugin)"'
+)
 _FILTERS = ("HTTP_FILTER", "NETWORK_FILTER", "LISTENER_FILTER")
 # Clusters and what starts a proxy choose nothing, and a table that is patched as a whole is held as a whole anyway.
 _QUIET = ("CLUSTER", "BOOTSTRAP", "ROUTE_CONFIGURATION")

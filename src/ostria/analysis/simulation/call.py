@@ -119,7 +119,8 @@ class Share(NamedTuple):
     `members` are those that may be chosen now, of the first priority that has any, and `tls` is how each is spoken
     to. `discovery` is Envoy's word for how they are found; an ORIGINAL_DST cluster goes on to the address that was
     called. `exists` is False where a route names a cluster that the proxy is not sent. `config` is the path of the
-    object that shaped the cluster.
+    object that shaped the cluster. `status` is what a request is answered with that it leads nowhere, 0 where it leads
+    somewhere.
     """
 
     cluster: str
@@ -130,6 +131,7 @@ class Share(NamedTuple):
     tls: tuple[ClientTls, ...] = ()
     request: Request | None = None
     config: str = ""
+    status: int = 0
 
 
 class Answer(NamedTuple):

@@ -297,11 +297,19 @@ def _routed(
     )
     targets = [(target, _request(table, host, route, action, target, request)) for target in action.targets]
     outcome = _sent(held, outcome, targets, route.alpn)
+    outcome = outcome._replace(shares=tuple(each._replace(status=_status(action, each)) for each in outcome.shares))
     if outcome.failure in (Failure.NO_CLUSTER, Failure.NO_ENDPOINTS, Failure.BLOCKED):
-        status = action.not_found if outcome.failure is Failure.NO_CLUSTER else 503
+        status = next((each.status for each in outcome.shares if each.share > 0 and each.status), 503)
         detail = outcome.detail.replace("the answer is 503", f"the answer is {status}")
         return outcome._replace(answer=local(Answer(status), request), detail=detail)
     return outcome
+
+
+def _status(action: Forward, share: Share) -> int:
+    """What is answered where a share leads nowhere."""
+    if not share.exists:
+        return action.not_found
+    return 0 if share.members else 503
 
 
 def _request(
