@@ -214,8 +214,10 @@ async def captured_envoy(
 
 
 @contextlib.asynccontextmanager
-async def peaceful_envoy(envoy: FileEnvoy, bootstrap: Mapping[str, Any]) -> AsyncIterator[None]:
+async def peaceful_envoy(envoy: FileEnvoy, bootstrap: dict[str, Any]) -> AsyncIterator[None]:
     """An Envoy that is ready, and ends in peace after the block."""
+    # A port that nobody's own end of a connection takes before Envoy does.
+    bootstrap["admin"]["address"]["socket_address"]["port_value"] = envoy.admin = _entrance_port()
     config = envoy.folder / "bootstrap.json"
     config.write_text(json.dumps(bootstrap))
     command = [envoy_path(), "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
-from ostria.analysis.simulation.answers import answered, cors_headers, cors_of, local
+from ostria.analysis.simulation.answers import CORS, answered, cors_headers, cors_of, local
 from ostria.analysis.simulation.call import (
     Answer,
     Call,
@@ -274,7 +274,7 @@ def _routed(
     outcome = outcome._replace(chances=chances)
     if answer is not None:
         return outcome._replace(answer=answer, detail=f"the proxy itself answers {answer.status}")
-    back = Held(cors_headers(cors_of(route), request))
+    back = Held(cors_headers(cors_of(route) if CORS in http.filters else None, request))
     for changes in specificity(table, route.changes.response, host.changes.response, table.changes.response):
         back.apply(changes)
     action = route.action
