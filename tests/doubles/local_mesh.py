@@ -189,7 +189,7 @@ async def local_mesh(*arguments: str, name: str = "t", profile: str = "default")
     home = pathlib.Path(tempfile.mkdtemp(prefix="ostria-", dir="/tmp"))
     mesh = LocalMesh(home, name)
     try:
-        await mesh.ostria("up", "-d", "--profile", profile, *arguments, bound=120)
+        await mesh.ostria("up", "-d", "--profile", profile, *arguments, bound=400)
         port = json.loads((home / name / "mesh.json").read_text())["ports"].get("gateway")
         mesh.gateway = f"http://127.0.0.1:{port}"
         async with asyncio.TaskGroup() as group:

@@ -274,11 +274,13 @@ class Following:
         if not self._is_new:
             return
         try:
-            async with asyncio.timeout(_SETTLE_BOUND):
+            async with asyncio.timeout(_SETTLE_BOUND) as bound:
                 async for line in local_mesh.said(self._log, self._offset):
                     if line.get("msg") == SETTLED:
                         return
                     context.output.progress(str(line.get("msg", "")))
+                    # Many files take long; only silence is a failure.
+                    bound.reschedule(asyncio.get_running_loop().time() + _SETTLE_BOUND)
         except TimeoutError:
             raise CliError("what is in the folders has not been applied in time", str(self._log)) from None
 
