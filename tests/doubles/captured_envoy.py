@@ -51,7 +51,7 @@ _PROXY_PROTOCOL = {
     "name": "envoy.filters.listener.proxy_protocol",
     "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
 }
-_SECRETS = re.compile(rb"kubernetes(?:-gateway)?://[a-z0-9./-]+")
+_SECRETS = re.compile(rb"kubernetes(?:-gateway)?://[a-z0-9./-]+|file-(?:cert|root):[A-Za-z0-9./~_-]+")
 _ANSWER_TIMEOUT = 30.0
 _START_TIMEOUT = 30.0
 

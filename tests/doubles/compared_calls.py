@@ -69,7 +69,7 @@ class Stage(NamedTuple):
     identities: Mapping[str, Identity | None]
     identity: Identity
     secrets: tuple[str, ...]
-    edge_names: frozenset[str]
+    same_names: tuple[frozenset[str], ...]
 
 
 def _client(folder: pathlib.Path, identity: Identity | None) -> ssl.SSLContext:
@@ -128,8 +128,12 @@ def stage(folder: pathlib.Path, servers: Servers, mesh: Authority) -> Stage:
     ):
         (folder / name).write_bytes(content)
     secret = _secret("edge", {"tls.crt": shown.certificate, "tls.key": shown.key, "ca.crt": edge.certificate})
-    names = frozenset({_EDGE, _FRONT, inline(edge.certificate)})
-    identities |= dict.fromkeys(names, identities[_EDGE])
+    names = (
+        frozenset({_EDGE, _FRONT, inline(edge.certificate)}),
+        frozenset({CLIENTS, f"file-root:{CLIENTS}"}),
+    )
+    for same, name in zip(names, (_EDGE, CLIENTS), strict=True):
+        identities |= dict.fromkeys(same, identities[name])
     return Stage(folder, servers, identities, own, (secret, *_authorities("front-clients", edge)), names)
 
 
@@ -167,13 +171,14 @@ async def observed(folder: pathlib.Path, seeds: Iterable[int], *, calls: int, on
 def _known(held: Holdings, shared: Stage, calls: Iterable[Call]) -> Iterator[Call]:
     """The calls, whose certificate's authority is said by the name by which the listener knows it."""
     names = {
-        port: {chain.tls.roots for chain in listener.chains if chain.tls} & shared.edge_names
+        port: {chain.tls.roots for chain in listener.chains if chain.tls}
         for listener in held.listeners()
         for _, port in listener.addresses
     }
     for call in calls:
-        known = names.get(call.port)
-        yield call._replace(authority=min(known)) if known and call.authority in shared.edge_names else call
+        same = next((each for each in shared.same_names if call.authority in each), frozenset())
+        known = names.get(call.port, set()) & same
+        yield call._replace(authority=min(known)) if known else call
 
 
 async def _made(
