@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,7 +189,7 @@ class Follower:
             known = self._memory.get(manifest.identity)
             if known is not None:
                 self._memory.put(known._replace(file=manifest.origin.source))
-        documents = [(manifest, _document(manifest)) for manifest in (*diff.added, *diff.changed)]
+        documents = list(_documents((*diff.added, *diff.changed)))
         places = {id(document): manifest for manifest, document in documents}
         for document in in_order(document for _, document in documents):
             manifest = places[id(document)]
@@ -362,18 +363,27 @@ async def istiod_lines(api: Api, begun: Callable[[], object]) -> AsyncIterator[M
                     yield value
 
 
-def _document(manifest: Manifest) -> Document:
-    """The manifest with the places of its fields, which are read from the file once more."""
+def _documents(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, Document]]:
+    """The manifests with the places of their fields, which are read from the files once more, each file once."""
+    files: dict[str, list[Document]] = {}
+    for manifest in manifests:
+        source = manifest.origin.source
+        if source not in files:
+            files[source] = list(_read(source))
+        at = (manifest.origin.line, manifest.origin.column)
+        near = (item for item in files[source] if (item.tree.line, item.tree.column) == at)
+        same = (item for item in itertools.chain(near, files[source]) if item.value == manifest.value)
+        # Saved again meanwhile: the next step brings it.
+        yield manifest, next(same, Document(manifest.value, source, Tree(*at)))
+
+
+def _read(source: str) -> Iterator[Document]:
     try:
-        text = Path(manifest.origin.source).read_bytes()
+        text = Path(source).read_bytes()
     except OSError:
-        text = b""
-    for document in read_documents(text, manifest.origin.source):
-        for item in items(document) if isinstance(document, Document) else ():
-            if item.value == manifest.value:
-                return item
-    # Saved again meanwhile: the next step brings it.
-    return Document(manifest.value, manifest.origin.source, Tree(manifest.origin.line, manifest.origin.column))
+        return
+    for document in read_documents(text, source):
+        yield from items(document) if isinstance(document, Document) else ()
 
 
 def _title(identity: Identity) -> str:
