@@ -84,6 +84,7 @@ def test_a_good_one_says_whose_it_is_and_when_the_next_comes():
         (leaf()[0], 86_400, State.EXPIRED),
         (b"no certificate", 1, None),
     ],
+    ids=["another's name", "a foreign authority", "late", "ended", "none"],
 )
 def test_what_is_wrong_is_said(shown: bytes, later: float, state: State | None):
     found = held(dump(shown, AUTHORITY.roots), Pod("web-1", "other", "default"), AUTHORITY.roots, NOW + later)
