@@ -10,7 +10,7 @@ from doubles.meshes import Mesh
 from ostria.base import ObjectKey
 from ostria.mesh.attachments import GATEWAY_NAME_LABEL
 from ostria.mesh.authorization import authorization, authorization_of, policy
-from ostria.mesh.model import OPEN, AccessTest, Action, Attribute, Authorization
+from ostria.mesh.model import OPEN, AccessRule, AccessTest, Action, Attribute, Authorization
 from ostria.mesh.traits import ClientTraits, ProxyType
 
 REVIEWS = ClientTraits(namespace="default", labels=(("app", "reviews"), ("version", "v1")))
@@ -191,3 +191,37 @@ def test_a_root_policy_runs_for_those_whom_it_selects():
     assert names(before) == ["own"]
     assert "authorization" not in {name.rpartition(".")[2] for name in mesh.ran()}
     assert names(authorization_of(mesh.db, RATINGS)) == ["new", "old", "own"]
+
+
+@pytest.mark.parametrize(
+    ("action", "allow", "deny"),
+    [
+        ("ALLOW", [()], []),
+        ("DENY", [], [(AccessRule(),)]),
+        ("CUSTOM, provider: {name: x}", [], [(AccessRule(),)]),
+        ("AUDIT", [], []),
+    ],
+)
+def test_what_envoy_refuses_of_a_policy_leaves_nothing_open(action: str, allow: list[object], deny: list[object]):
+    spec = f"{{action: {action}, rules: [{{}}], selector: {{matchLabels: {{app: reviews}}}}}}"
+    mesh = Mesh(access("guard", spec))
+    key = ObjectKey("", "AuthorizationPolicy", "default", "guard")
+    mesh.store.withdraw(key, "no")
+    found = authorization_of(mesh.db, REVIEWS)
+    assert [each.rules for each in found.allow] == allow
+    assert [each.rules for each in found.deny] == deny
+    assert authorization_of(mesh.db, RATINGS) == OPEN
+    # What is on trial denies nothing, and what was good before stands in.
+    mesh.apply(access("guard", spec, more=', annotations: {istio.io/dry-run: "true"}'))
+    mesh.store.withdraw(key, "no")
+    assert authorization_of(mesh.db, REVIEWS) == OPEN
+    mesh.delete("AuthorizationPolicy", "guard")
+    assert authorization_of(mesh.db, REVIEWS) == OPEN
+
+
+def test_the_last_good_policy_stands_in_for_one_that_envoy_refuses():
+    mesh = Mesh(access("guard", "{rules: [{to: [{operation: {methods: [GET]}}]}]}"))
+    before = authorization_of(mesh.db, REVIEWS)
+    mesh.apply(access("guard", "{rules: [{to: [{operation: {methods: [PUT]}}]}]}"))
+    mesh.store.withdraw(ObjectKey("", "AuthorizationPolicy", "default", "guard"), "no")
+    assert authorization_of(mesh.db, REVIEWS) == before

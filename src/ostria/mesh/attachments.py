@@ -23,6 +23,7 @@ from ostria.resources.envoy_filter import EnvoyFilter
 from ostria.resources.extensions import TrafficExtension, WasmPlugin
 from ostria.resources.policy_targets import PolicyTargetReference
 from ostria.resources.request_authentication import RequestAuthentication
+from ostria.resources.store import withdrawn
 
 GATEWAY_API = "gateway.networking.k8s.io"
 # What every workload has that stands behind a Gateway of the Gateway API (gateway-api.sigs.k8s.io, GEP-1762).
@@ -59,8 +60,8 @@ attached_in: Index[ObjectKey, Object, str] = Index("mesh.attachments.attached_in
 
 @query
 def attachments(db: Engine, key: ObjectKey) -> tuple[Attachment, ...]:
-    """The proxies that one object is for; any of these is enough."""
-    value = objects(db, key)
+    """The proxies that one object is for, or would be if Envoy had not refused it; any of these is enough."""
+    value = objects(db, key) or withdrawn(db, key)
     root = key.namespace == root_namespace(db)
     namespace = "" if root else key.namespace
     if isinstance(value, EnvoyFilter):

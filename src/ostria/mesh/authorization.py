@@ -6,6 +6,9 @@
 
 Root policies are chosen once for all namespaces, so that one of them costs what it selects. An edit that changes no
 selector runs nothing but for the workloads that have the policy.
+
+What a policy that Envoy refuses would have guarded is not left open: nobody gets in by it, and where it was to deny or
+to ask somebody, nobody gets in at all, until it is mended or taken away.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from ostria.mesh.settings import root_namespace, trust_domains
 from ostria.mesh.traits import ClientTraits, Scope
 from ostria.resources import Object, objects
 from ostria.resources import authorization_policy as api
+from ostria.resources.store import withdrawn
 
 
 def _in_namespace(key: ObjectKey, value: Object) -> Iterator[str]:
@@ -38,16 +42,21 @@ def _in_namespace(key: ObjectKey, value: Object) -> Iterator[str]:
 
 
 policies_in: Index[ObjectKey, Object, str] = Index("mesh.authorization.policies_in", objects, _in_namespace)
+refused_in: Index[ObjectKey, Object, str] = Index("mesh.authorization.refused_in", withdrawn, _in_namespace)
 
 
 # --- for whom -----------------------------------------------------------------------------------------------------
+
+
+def _all_in(db: Engine, place: str) -> set[ObjectKey]:
+    return {*policies_in(db, place), *refused_in(db, place)}
 
 
 @query
 def _pairs_in(db: Engine, place: str) -> frozenset[tuple[str, str]]:
     """The label pairs by which the policies of one namespace choose workloads."""
     return frozenset(
-        pair for key in policies_in(db, place) for attachment in attachments(db, key) for pair in attachment.labels
+        pair for key in _all_in(db, place) for attachment in attachments(db, key) for pair in attachment.labels
     )
 
 
@@ -64,9 +73,7 @@ def chosen(db: Engine, place: str, namespace: str, labels: Labels) -> tuple[Obje
     workload = ClientTraits(namespace=namespace, labels=labels)
     return tuple(
         sorted(
-            key
-            for key in policies_in(db, place)
-            if any(attachment.covers(workload) for attachment in attachments(db, key))
+            key for key in _all_in(db, place) if any(attachment.covers(workload) for attachment in attachments(db, key))
         )
     )
 
@@ -111,7 +118,7 @@ def policy(db: Engine, key: ObjectKey) -> AccessPolicy | None:
     """What one object says, the trust domains of its principals with their aliases."""
     value = objects(db, key)
     if not isinstance(value, api.AuthorizationPolicy):
-        return None
+        return _in_place_of(key, withdrawn(db, key))
     spec = value.spec
     reader = _Reader(key.namespace, trust_domains(db))
     return AccessPolicy(
@@ -121,6 +128,18 @@ def policy(db: Engine, key: ObjectKey) -> AccessPolicy | None:
         on_trial=value.metadata.annotations.get(api.DRY_RUN) in _TRUE,
         provider=spec.provider.name if spec.provider else "",
     )
+
+
+def _in_place_of(key: ObjectKey, refused: Object | None) -> AccessPolicy | None:
+    """What stands for a policy that Envoy has refused, where none of its earlier contents does."""
+    if not isinstance(refused, api.AuthorizationPolicy) or refused.metadata.annotations.get(api.DRY_RUN) in _TRUE:
+        return None
+    action = Action(refused.spec.action)
+    if action is Action.AUDIT:
+        return None
+    if action is Action.ALLOW:
+        return AccessPolicy(key, Action.ALLOW)
+    return AccessPolicy(key, Action.DENY, (AccessRule(),))
 
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
