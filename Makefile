@@ -8,9 +8,9 @@ BIN := .venv/bin
 MINUTES := 40
 BOUND := $(if $(shell command -v timeout),timeout --foreground --signal=INT --kill-after=30 $(MINUTES)m,)
 PYTEST := $(BOUND) $(BIN)/pytest
-# One worker more than there are cores, as many tests wait; those that share a costly fixture stay together, and begin in
-# the order that tests/doubles/run_order.py says.
-PARALLEL := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadgroup --no-loadscope-reorder
+# A worker for each core: with more, what must hold while things restart is starved. Tests that share a costly fixture
+# stay together, and begin in the order that tests/doubles/run_order.py says.
+PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 # What an ordinary user's machine does otherwise: run once more as one, if we are root.
 AS_USER := tests/node tests/capture tests/live/test_life.py
 

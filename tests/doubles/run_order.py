@@ -1,7 +1,7 @@
 """The order in which a parallel run takes its tests, and which of them give way to others.
 
 What waits longest starts first, so that nothing long is begun when all else has ended. What computes runs beside what
-waits: there is a worker more than there are cores, and where that is allowed (as root, who may take it back) the tests
+waits; and where that is allowed (as root, who may take it back) the tests
 that compute run at a lower priority, so that a mesh that a test loads finds the processors free.
 """
 

@@ -44,6 +44,10 @@ def unbound(name: str, body: bytes, ports: itertools.count[int]) -> dict[str, An
     return listener
 
 
+# What the samples name of the proxy's own files.
+FILES = ("file-cert:/etc/certs/cert.pem~/etc/certs/key.pem", "file-root:/etc/certs/ca.pem")
+
+
 async def test_everything_is_accepted(tmp_path: pathlib.Path) -> None:
     cases = goldens()
     authority = Authority()
@@ -89,6 +93,7 @@ async def test_everything_is_accepted(tmp_path: pathlib.Path) -> None:
             # Beside another one: a name has one certificate of a kind.
             secrets.certificate_secret("second-credential", secrets.Credential(second.certificate, second.key)),
             *(secrets.authorities_secret(name, held) for name in credentials),
+            *filter(None, map(secrets.file_secret, FILES)),
         ],
         replace={
             **write_identity(tmp_path, authority.issue("spiffe://cluster.local/ns/a/sa/b")),

@@ -322,4 +322,8 @@ async def test_envoy_takes_whatever_the_checks_let_through(tmp_path: pathlib.Pat
             taken[f"w{len(taken)}"] = world(policy)
     async with guarded_envoy(tmp_path, taken) as guarded:
         for name in taken:
-            assert (await guarded.http(name)).status in (200, 403)
+            # A call may be cut short where the machine is busy; a listener that was refused answers none.
+            for _ in range(5):
+                if (status := (await guarded.http(name)).status) != 0:
+                    break
+            assert status in (200, 403)

@@ -163,8 +163,7 @@ async def _run(
     if args.detach:
         context.output.progress("It runs in the background. End it: ostria down")
         return Exit.OK
-    context.output.progress("Ctrl-C ends it.")
-    await watch(mesh, opened, context)
+    await watch(mesh, opened, context, "Ctrl-C ends it.")
     if state.holder(mesh) is not None:
         end(mesh, context)
     return Exit.OK
@@ -310,8 +309,11 @@ async def tell_what_runs(api: Api, mesh: state.Mesh, context: Context) -> Opened
     return opened
 
 
-async def watch(mesh: state.Mesh, opened: Opened, context: Context) -> None:
-    """Show what runs, what is applied and what goes wrong, until Ctrl-C, SIGTERM or the mesh's end."""
+async def watch(mesh: state.Mesh, opened: Opened, context: Context, greeting: str = "") -> None:
+    """Show what runs, what is applied and what goes wrong, until Ctrl-C, SIGTERM or the mesh's end.
+
+    `greeting` is said once Ctrl-C does so.
+    """
     from ostria.apps import local_mesh
     from ostria.cli import live_view
 
@@ -319,6 +321,8 @@ async def watch(mesh: state.Mesh, opened: Opened, context: Context) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+    if greeting:
+        context.output.progress(greeting)
     logs = {name: mesh.logs / f"{name}.log" for name in ("follow", "supervisor")}
     gateway = f"http://127.0.0.1:{opened.http}" if opened.http else ""
     view = live_view.LiveView(mesh, context, gateway) if live_view.fits(context) else None
