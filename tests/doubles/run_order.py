@@ -1,8 +1,8 @@
 """The order in which a parallel run takes its tests, and which of them give way to others.
 
 What waits longest starts first, so that nothing long is begun when all else has ended. What computes runs beside what
-waits; and where that is allowed (as root, who may take it back) the tests
-that compute run at a lower priority, so that a mesh that a test loads finds the processors free.
+waits, and where that is allowed (as root, who may take it back) at a lower priority, so that a mesh that a test loads
+finds the processors free.
 """
 
 from __future__ import annotations

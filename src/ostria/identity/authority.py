@@ -252,10 +252,10 @@ def _path(
     while current not in roots:
         path[current] = None
         # Of a root that was renewed with its key, the one that lasts longer counts.
-        above = [root for root in roots if _signed(current, root)]
+        above = [root for root in roots if is_signed(current, root)]
         if above:
             return path, max(above, key=lambda root: root.not_valid_after_utc)
-        upper = next((other for other in between if other not in path and _signed(current, other)), None)
+        upper = next((other for other in between if other not in path and is_signed(current, other)), None)
         if upper is None:
             raise AuthorityError(
                 f"{CA_CERT} does not lead to {ROOT_CERT}: put the authorities between them into {CERT_CHAIN}"
@@ -264,7 +264,8 @@ def _path(
     return path, current
 
 
-def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+def is_signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    """Whether one certificate has been issued and signed by another."""
     try:
         certificate.verify_directly_issued_by(by)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

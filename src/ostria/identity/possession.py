@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from ostria.identity.authority import SigningKey
+from ostria.identity.authority import SigningKey, is_signed
 from ostria.identity.spiffe import SpiffeId, parse
 
 SCHEME = "ostria-certificate"
@@ -71,21 +71,13 @@ def _leads(leaf: x509.Certificate, above: list[x509.Certificate], roots: list[x5
     while True:
         if not current.not_valid_before_utc.timestamp() <= now < current.not_valid_after_utc.timestamp():
             return False
-        if any(_issued(current, root) and now < root.not_valid_after_utc.timestamp() for root in roots):
+        if any(is_signed(current, root) and now < root.not_valid_after_utc.timestamp() for root in roots):
             return True
-        upper = next((each for each in left if _issued(current, each)), None)
+        upper = next((each for each in left if is_signed(current, each)), None)
         if upper is None or not upper.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
         left.remove(upper)
         current = upper
-
-
-def _issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _verify(key: object, signature: bytes, content: bytes) -> None:

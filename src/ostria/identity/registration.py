@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from ostria.base.clock import Clock
+from ostria.identity.authority import is_signed
 from ostria.identity.keeping import Answer, Send
 from ostria.identity.server import SigningError
 from ostria.identity.service_wire import Request
@@ -138,8 +139,8 @@ def _checked(chain: bytes, csr: bytes, identity: SpiffeId, roots: bytes, now: fl
         raise SigningError("the signer's certificate has ended already")
     current, left = leaf, [each for each in above if each not in tops]
     path: list[x509.Certificate] = []
-    while not any(_issued(current, top) for top in tops):
-        upper = next((each for each in left if _issued(current, each)), None)
+    while not any(is_signed(current, top) for top in tops):
+        upper = next((each for each in left if is_signed(current, each)), None)
         if upper is None:
             raise SigningError("the signer's certificate leads to none of the mesh's roots: add its root to cacerts")
         left.remove(upper)
@@ -147,14 +148,6 @@ def _checked(chain: bytes, csr: bytes, identity: SpiffeId, roots: bytes, now: fl
         current = upper
     pem = [each.public_bytes(_PEM) for each in (leaf, *path)]
     return [pem[0], *([b"".join(pem[1:])] if path else [])]
-
-
-def _issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 _PEM = serialization.Encoding.PEM

@@ -22,12 +22,11 @@ from ostria.resources.validation.findings import (
     NO_EFFECT,
     TOO_WIDE,
     Findings,
-    check_selector,
     entry,
     error,
     warning,
 )
-from ostria.resources.validation.policy_targets import check_targets
+from ostria.resources.validation.policy_targets import check_reach
 
 # https://istio.io/latest/docs/reference/config/security/conditions/
 _PLAIN_KEYS = frozenset(
@@ -64,13 +63,7 @@ _BOOLEANS = frozenset({"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FA
 def validate_authorization_policy(policy: AuthorizationPolicy) -> Findings:
     """Everything that is wrong with one policy."""
     spec = policy.spec
-    if spec.selector is not None:
-        yield from check_selector("spec.selector.matchLabels", spec.selector.match_labels)
-    selector = spec.selector is not None
-    if spec.target_ref is not None:
-        several = selector or bool(spec.target_refs)
-        yield from check_targets("spec", [spec.target_ref], selector=several, one="spec.targetRef")
-    yield from check_targets("spec.targetRefs", spec.target_refs, selector=selector)
+    yield from check_reach(spec)
     yield from _action(spec)
     for number, rule in enumerate(spec.rules):
         yield from _rule(f"spec.rules[{number}]", rule, spec.action)

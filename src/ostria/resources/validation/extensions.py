@@ -17,7 +17,7 @@ from ostria.resources.validation.findings import (
     error,
     warning,
 )
-from ostria.resources.validation.policy_targets import check_targets
+from ostria.resources.validation.policy_targets import check_reach, check_targets
 
 SCHEMES = ("oci", "http", "https", "file")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -29,13 +29,7 @@ _LONGEST_SCRIPT = 65536
 def validate_wasm_plugin(plugin: WasmPlugin) -> Findings:
     """Everything that is wrong with one plugin."""
     spec = plugin.spec
-    if spec.selector is not None:
-        yield from check_selector("spec.selector.matchLabels", spec.selector.match_labels)
-    selector = spec.selector is not None
-    if spec.target_ref is not None:
-        several = selector or bool(spec.target_refs)
-        yield from check_targets("spec", [spec.target_ref], selector=several, one="spec.targetRef")
-    yield from check_targets("spec.targetRefs", spec.target_refs, selector=selector)
+    yield from check_reach(spec)
     yield from _match("spec.match", spec.match)
     yield from _wasm("spec", spec)
 

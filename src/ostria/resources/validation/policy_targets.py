@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ostria.resources.authorization_policy import AuthorizationPolicySpec
+from ostria.resources.extensions import WasmPluginSpec
 from ostria.resources.policy_targets import PolicyTargetReference
-from ostria.resources.validation.findings import CONFLICT, INVALID, MISSING, Findings, error
+from ostria.resources.request_authentication import RequestAuthenticationSpec
+from ostria.resources.validation.findings import CONFLICT, INVALID, MISSING, Findings, check_selector, error
 
 _POSSIBLE = (
     ("gateway.networking.k8s.io", "Gateway"),
@@ -13,6 +16,17 @@ _POSSIBLE = (
     ("", "Service"),
     ("networking.istio.io", "ServiceEntry"),
 )
+
+
+def check_reach(spec: AuthorizationPolicySpec | RequestAuthenticationSpec | WasmPluginSpec) -> Findings:
+    """Whom a policy is for: a selector, targets, or the older form of one target; at most one of them."""
+    if spec.selector is not None:
+        yield from check_selector("spec.selector.matchLabels", spec.selector.match_labels)
+    selector = spec.selector is not None
+    if spec.target_ref is not None:
+        several = selector or bool(spec.target_refs)
+        yield from check_targets("spec", [spec.target_ref], selector=several, one="spec.targetRef")
+    yield from check_targets("spec.targetRefs", spec.target_refs, selector=selector)
 
 
 def check_targets(field: str, targets: Sequence[PolicyTargetReference], *, selector: bool, one: str = "") -> Findings:

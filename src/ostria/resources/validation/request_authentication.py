@@ -13,11 +13,10 @@ from ostria.resources.validation.findings import (
     NO_EFFECT,
     Findings,
     check_duration,
-    check_selector,
     error,
     warning,
 )
-from ostria.resources.validation.policy_targets import check_targets
+from ostria.resources.validation.policy_targets import check_reach
 
 PRIVATE_KEY = "private-key"
 _HEADER = re.compile(r"[-_A-Za-z0-9]+")
@@ -26,13 +25,7 @@ _HEADER = re.compile(r"[-_A-Za-z0-9]+")
 def validate_request_authentication(policy: RequestAuthentication) -> Findings:
     """Everything that is wrong with one policy."""
     spec = policy.spec
-    if spec.selector is not None:
-        yield from check_selector("spec.selector.matchLabels", spec.selector.match_labels)
-    selector = spec.selector is not None
-    if spec.target_ref is not None:
-        several = selector or bool(spec.target_refs)
-        yield from check_targets("spec", [spec.target_ref], selector=several, one="spec.targetRef")
-    yield from check_targets("spec.targetRefs", spec.target_refs, selector=selector)
+    yield from check_reach(spec)
     for index, rule in enumerate(spec.jwt_rules):
         yield from _rule(f"spec.jwtRules[{index}]", rule)
 
